@@ -1,0 +1,41 @@
+//! # Larder: the map
+//!
+//! A stateless gateway: build tools speak their own cache protocols to it, and it keeps everything as plainly named
+//! objects in one S3-compatible bucket, or in one directory. Any number of Larders over the same bucket are one cache.
+//!
+//! ```text
+//! socket → server → front (auth, limits, one file or folder a protocol) → domain (keys, entries, verbs) → store → s3 | dir
+//! ```
+//!
+//! ## Rooms
+//! - [`cli`] reads arguments and environment, and nobody else does; [`config`] holds what came of it, checked.
+//! - [`serve`] puts the gateway together; [`server`] drives sockets: accept, time-outs, drain.
+//! - [`front`] is the wire: one file a protocol, and what they share. [`domain`] is what artifacts and entries *are*,
+//!   whatever carries them; `domain::layout` is the only spelling of bucket keys. [`store`] is where objects rest: a
+//!   directory or a bucket behind one contract.
+//! - [`objects`] and [`healthcheck`] are the side jobs of the command line.
+//! - [`payload`], [`budget`], [`metrics`], [`telemetry`], [`mod@watch`] are the coins that every room accepts.
+//!
+//! Which room may name which is held by `tests/it/rooms.rs`.
+//!
+//! ## Invariants
+//! - **No state.** Nothing outlives a request but what is in the store; what is remembered (passwords that were right,
+//!   names that were directories) only saves time.
+//! - **Only "no such key" is a miss.** Every other failure of the store is an error on the wire.
+//! - **A 2xx to a write leaves after the commit.** An upload that broke leaves nothing.
+//! - **Bytes are checked** on their way in against declared digests, on their way out against the stored checksum, before
+//!   the last of them leaves.
+//! - **Memory follows requests, never objects**: bodies stream within one [`budget`].
+//! - **Absent on purpose:** locks, leaders, queues, a disk cache, a database.
+//!
+//! ## One request, walked
+//! `GET /artifact/linux_amd64/src/core/core/{hash}/core.a`: [`server`] accepts and hands hyper's request to
+//! [`front::router`]; `front::trace` opens its log line; the handler in `front/artifact.rs` is given a `Reader` by
+//! `front::auth`, parses the path (`front/path.rs`, [`domain::artifact`]) and the conditions (`front/conditional.rs`), asks
+//! [`domain::Reads::artifact`], which spells the key ([`domain::layout`]) and asks [`store::Store::get`]; `front/body.rs`
+//! turns the object into a response. A miss goes on to `Reads::members`, since the name may be a directory.
+
+pub mod budget;
+pub mod metrics;
+pub mod payload;
+pub mod store;

@@ -1,0 +1,166 @@
+//! Writing: take the body in, hop by hop, and commit it.
+//!
+//! A small body is written in a single hop. A larger one alternates between two buffers: one fills from the sender
+//! while the other is written. Whatever goes wrong before the rename, the staged file is gone with its handle.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::{Buf as _, Bytes};
+use futures_util::stream::{BoxStream, StreamExt as _};
+use tokio::task::JoinHandle;
+
+use super::fault::Fault;
+use super::stage::Staged;
+use super::{Place, hop, joined, read, start};
+use crate::budget::FREE;
+use crate::payload::{BodyError, Payload};
+use crate::store::{Key, Mode, Op, PutError, Stored};
+
+/// Bytes of each of the two buffers of a larger body.
+const CHUNK: usize = 1024 * 1024;
+
+/// A body as it arrives: counts, and cuts into buffers.
+struct Incoming {
+    stream: BoxStream<'static, Result<Bytes, BodyError>>,
+    announced: Option<u64>,
+    seen: u64,
+    left: Bytes,
+}
+
+impl Incoming {
+    fn new(payload: Payload) -> Self {
+        let Payload { len, stream } = payload;
+        Self { stream, announced: len, seen: 0, left: Bytes::new() }
+    }
+
+    /// Fills a buffer up to `size` bytes. `true` where the body ended with it, at the length it was announced with.
+    /// Copies, for a chunk of a byte may keep a whole network buffer alive.
+    async fn fill(&mut self, buffer: &mut Vec<u8>, size: usize) -> Result<bool, BodyError> {
+        loop {
+            if self.left.is_empty() {
+                let Some(next) = self.stream.next().await else { return self.ended() };
+                self.left = next?;
+                self.seen = self.seen.saturating_add(self.left.len() as u64);
+                if self.announced.is_some_and(|announced| self.seen > announced) {
+                    return Err(BodyError::Length);
+                }
+                continue;
+            }
+            let room = size.saturating_sub(buffer.len()).min(self.left.len());
+            if room == 0 {
+                return Ok(false);
+            }
+            let (now, _) = self.left.split_at(room);
+            buffer.extend_from_slice(now);
+            self.left.advance(room);
+        }
+    }
+
+    fn ended(&self) -> Result<bool, BodyError> {
+        match self.announced {
+            Some(announced) if announced != self.seen => Err(BodyError::Length),
+            Some(_) | None => Ok(true),
+        }
+    }
+}
+
+/// Raised when the put is dropped: what is not committed by then shall not be.
+struct Leaving(Arc<AtomicBool>);
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Stores a body under a key.
+pub(super) async fn put(
+    place: &Arc<Place>,
+    key: &Key,
+    payload: Payload,
+    mode: Mode,
+) -> Result<Stored, PutError> {
+    let leaving = Leaving(Arc::new(AtomicBool::new(false)));
+    let mut body = Incoming::new(payload);
+    let likely = body.announced.map_or(FREE, |len| usize::try_from(len).map_or(FREE, |len| len.min(FREE)));
+    let mut buffer = Vec::with_capacity(likely);
+    let ended = body.fill(&mut buffer, FREE).await?;
+    let stored = if ended {
+        let (place, key, left) = (Arc::clone(place), key.clone(), Arc::clone(&leaving.0));
+        hop(move || {
+            let mut staged = Staged::create(&place)?;
+            staged.write(&buffer)?;
+            staged.commit(&place, &key, mode, &left)
+        })
+        .await
+    } else {
+        return large(place, key, body, buffer, mode, &leaving).await;
+    };
+    stored.map_err(|fault| fault.at(Op::Put, key).into())
+}
+
+type Written = Result<(Staged, Vec<u8>), Fault>;
+
+/// Writes a buffer while the next one fills; both come back.
+fn write_on(mut staged: Staged, mut buffer: Vec<u8>) -> JoinHandle<Written> {
+    start(move || {
+        staged.write(&buffer)?;
+        buffer.clear();
+        Ok((staged, buffer))
+    })
+}
+
+async fn large(
+    place: &Arc<Place>,
+    key: &Key,
+    mut body: Incoming,
+    first: Vec<u8>,
+    mode: Mode,
+    leaving: &Leaving,
+) -> Result<Stored, PutError> {
+    let failed = |fault: Fault| PutError::from(fault.at(Op::Put, key));
+    let _held = place.budget.take(2 * CHUNK as u64).await;
+    let Some(staged) = begin(place, key, mode).await.map_err(failed)? else { return Ok(Stored::Exists) };
+    let mut writing = write_on(staged, first);
+    let mut filling = Vec::with_capacity(CHUNK);
+    loop {
+        let ended = body.fill(&mut filling, CHUNK).await;
+        // Waited for even where the body failed, so that the staged file is gone before that is told.
+        let (staged, written) = joined(writing.await).map_err(failed)?;
+        match ended {
+            Ok(true) => {
+                let (place, key, left) = (Arc::clone(place), key.clone(), Arc::clone(&leaving.0));
+                let commit = move || {
+                    let mut staged = staged;
+                    staged.write(&filling)?;
+                    staged.commit(&place, &key, mode, &left)
+                };
+                return hop(commit).await.map_err(failed);
+            }
+            Ok(false) => {
+                writing = write_on(staged, filling);
+                filling = written;
+            }
+            Err(error) => {
+                // Freeing a large file takes its time.
+                let gone = hop(move || {
+                    drop(staged);
+                    Ok(())
+                });
+                gone.await.map_err(failed)?;
+                return Err(error.into());
+            }
+        }
+    }
+}
+
+/// A staged file, or nothing where the upload would be in vain. Only the commit decides; this spares the transfer.
+async fn begin(place: &Arc<Place>, key: &Key, mode: Mode) -> Result<Option<Staged>, Fault> {
+    let (place, path) = (Arc::clone(place), place.path(key));
+    hop(move || match mode {
+        Mode::Create if read::exists(&path)? => Ok(None),
+        Mode::Create | Mode::Replace => Ok(Some(Staged::create(&place)?)),
+    })
+    .await
+}

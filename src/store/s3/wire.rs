@@ -1,0 +1,360 @@
+//! The hot verbs on the wire: signed requests over pooled HTTP/1.1 connections, with time-outs, retries and counts.
+//!
+//! Why not the SDK here: its machinery around one GET costs two to three times the request itself (`docs/benchmarks.md`).
+//! It keeps every other verb. What both share is here: bounds on time, tries and requests at once.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use headers::HeaderMapExt as _;
+use http::header::{CONTENT_LENGTH, HeaderName, HeaderValue};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::Incoming;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::sync::Semaphore;
+
+use super::Config;
+use super::answers::{self, Answer};
+use super::body::Chunks;
+use super::sign::{Hash, Signer};
+use crate::metrics::Metrics;
+use crate::store::error::{Error, Kind, Op};
+use crate::store::key::Key;
+
+/// First pause before a try is repeated; it doubles, up to [`PAUSE_MOST`], each time a random share of it.
+const PAUSE: Duration = Duration::from_millis(50);
+/// Longest pause between tries.
+const PAUSE_MOST: Duration = Duration::from_secs(2);
+/// Most bytes of an error body that are read.
+const ERROR_BODY: usize = 64 * 1024;
+
+/// One request of a hot verb.
+#[derive(Debug, Clone)]
+pub(super) struct Call {
+    pub(super) op: Op,
+    /// The verb's name in metrics.
+    pub(super) verb: &'static str,
+    pub(super) method: Method,
+    /// Query, without the question mark.
+    pub(super) query: String,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Chunks,
+    pub(super) hash: Hash,
+}
+
+impl Call {
+    pub(super) fn new(op: Op, verb: &'static str, method: Method) -> Self {
+        Self {
+            op,
+            verb,
+            method,
+            query: String::new(),
+            headers: HeaderMap::new(),
+            body: Chunks::empty(),
+            hash: Hash::Empty,
+        }
+    }
+
+    pub(super) fn header(mut self, name: &'static str, value: &str) -> Self {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            self.headers.insert(HeaderName::from_static(name), value);
+        }
+        self
+    }
+}
+
+/// An answer that is no failure, its body not yet read.
+#[derive(Debug)]
+pub(super) struct Reply {
+    pub(super) answer: Answer,
+    pub(super) response: Response<Incoming>,
+}
+
+/// What one try came to, where it was no usable reply.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Trouble {
+    #[error("the bucket answered {status} {code}: {message}")]
+    Answer { status: StatusCode, code: String, message: String, answer: Answer },
+    #[error("no connection, or it broke")]
+    Connection(#[source] hyper_util::client::legacy::Error),
+    #[error("no answer within {0:?}")]
+    Slow(Duration),
+    #[error("the body broke off")]
+    Broken,
+    #[error("the bytes fail their checksum")]
+    Corrupt,
+    #[error("the request could not be signed")]
+    Unsigned(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("the request could not be made")]
+    Request(#[from] http::Error),
+}
+
+impl Trouble {
+    fn passing(&self) -> bool {
+        match self {
+            // A directory that is being removed beside us (versitygw) passes too.
+            Self::Answer { answer, .. } => {
+                matches!(answer, Answer::Retry | Answer::Skewed | Answer::Fault(Kind::Conflict))
+            }
+            Self::Connection(_) | Self::Slow(_) | Self::Broken | Self::Corrupt => true,
+            Self::Unsigned(_) | Self::Request(_) => false,
+        }
+    }
+
+    fn outcome(&self) -> &'static str {
+        if let Self::Answer { answer, .. } = self {
+            return answers::outcome(*answer);
+        }
+        answers::kind_name(self.kind())
+    }
+
+    pub(super) fn kind(&self) -> Kind {
+        match self {
+            Self::Answer { answer: Answer::Fault(kind), .. } => *kind,
+            Self::Answer { .. } | Self::Connection(_) | Self::Slow(_) | Self::Broken => Kind::Unavailable,
+            Self::Corrupt => Kind::Corrupt,
+            Self::Unsigned(_) | Self::Request(_) => Kind::Denied,
+        }
+    }
+}
+
+/// Where requests go.
+#[derive(Debug, Clone)]
+pub(super) struct Endpoint {
+    /// `http://host:port` or `https://…`, and the path of the bucket's root, without a slash at its end.
+    pub(super) base: String,
+}
+
+/// Signed requests to one bucket.
+pub(super) struct Wire {
+    client: Client<HttpsConnector<HttpConnector>, Chunks>,
+    base: String,
+    prefix: String,
+    pub(super) signer: Signer,
+    metrics: Metrics,
+    room: Arc<Semaphore>,
+    tries: u32,
+    first_byte: Duration,
+    pub(super) idle: Duration,
+}
+
+impl std::fmt::Debug for Wire {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Wire").field("base", &self.base).finish_non_exhaustive()
+    }
+}
+
+/// Reading the machine's root certificates takes longer than the rest of a start: not for plain HTTP.
+fn tls(secure: bool) -> Result<rustls::ClientConfig, std::io::Error> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(std::io::Error::other)?;
+    let rooted = if secure {
+        hyper_rustls::ConfigBuilderExt::with_native_roots(builder)?
+    } else {
+        builder.with_root_certificates(rustls::RootCertStore::empty())
+    };
+    Ok(rooted.with_no_client_auth())
+}
+
+fn client(
+    config: &Config,
+    secure: bool,
+) -> Result<Client<HttpsConnector<HttpConnector>, Chunks>, std::io::Error> {
+    let mut tcp = HttpConnector::new();
+    tcp.set_connect_timeout(Some(config.connect_timeout));
+    tcp.set_nodelay(true);
+    tcp.enforce_http(false);
+    let https = HttpsConnectorBuilder::new()
+        .with_tls_config(tls(secure)?)
+        .https_or_http()
+        .enable_http1()
+        .wrap_connector(tcp);
+    Ok(Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .timer(TokioTimer::new())
+        .pool_idle_timeout(Duration::from_secs(20))
+        .pool_max_idle_per_host(256)
+        .http1_max_buf_size(128 * 1024)
+        .build(https))
+}
+
+impl Wire {
+    pub(super) fn new(
+        config: &Config,
+        endpoint: Endpoint,
+        signer: Signer,
+        metrics: Metrics,
+    ) -> Result<Self, Error> {
+        let client = client(config, endpoint.base.starts_with("https"))
+            .map_err(|error| Error::new(Kind::Denied, Op::Probe, "", error))?;
+        let prefix = config.prefix.as_ref().map_or_else(String::new, |key| format!("{key}/"));
+        Ok(Self {
+            client,
+            base: endpoint.base,
+            prefix,
+            signer,
+            metrics,
+            room: Arc::new(Semaphore::new(config.max_requests)),
+            tries: config.attempts.max(1),
+            first_byte: config.first_byte_timeout,
+            idle: config.idle_timeout,
+        })
+    }
+
+    fn uri(&self, key: &Key, query: &str) -> Result<Uri, http::Error> {
+        let mut text = String::with_capacity(self.base.len() + key.as_str().len() + query.len() + 16);
+        text.push_str(&self.base);
+        text.push('/');
+        for byte in self.prefix.bytes().chain(key.as_str().bytes()) {
+            match byte {
+                b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => {
+                    text.push(byte as char);
+                }
+                _ => write!(text, "%{byte:02X}").unwrap_or_default(),
+            }
+        }
+        if !query.is_empty() {
+            text.push('?');
+            text.push_str(query);
+        }
+        Ok(Uri::try_from(text)?)
+    }
+
+    async fn request(&self, key: &Key, call: &Call) -> Result<Request<Chunks>, Trouble> {
+        let mut request = Request::new(call.body.clone());
+        *request.method_mut() = call.method.clone();
+        *request.uri_mut() = self.uri(key, &call.query)?;
+        *request.headers_mut() = call.headers.clone();
+        if call.method == Method::PUT {
+            request.headers_mut().insert(CONTENT_LENGTH, call.body.len().into());
+        }
+        self.signer.sign(&mut request, call.hash.clone()).await.map_err(Trouble::Unsigned)?;
+        Ok(request)
+    }
+
+    /// One try: sign, send, wait for the head of an answer while bytes keep flowing.
+    async fn attempt(&self, key: &Key, call: &Call) -> Result<Reply, Trouble> {
+        let mut request = self.request(key, call).await?;
+        let flow = Arc::new(AtomicU64::new(0));
+        request.body_mut().watch(Arc::clone(&flow));
+        let mut sending = std::pin::pin!(self.client.request(request));
+        let mut seen = 0;
+        let response = loop {
+            match tokio::time::timeout(self.first_byte, sending.as_mut()).await {
+                Ok(response) => break response.map_err(Trouble::Connection)?,
+                Err(_) => {
+                    let now = flow.load(Ordering::Relaxed);
+                    if now == seen {
+                        return Err(Trouble::Slow(self.first_byte));
+                    }
+                    seen = now;
+                }
+            }
+        };
+        self.judge(response).await
+    }
+
+    async fn judge(&self, response: Response<Incoming>) -> Result<Reply, Trouble> {
+        let status = response.status();
+        if status.is_success() || matches!(status.as_u16(), 304 | 412) {
+            let answer = answers::judge(status.as_u16(), None);
+            return Ok(Reply { answer, response });
+        }
+        let (head, body) = response.into_parts();
+        let (code, message) = self.error_of(body).await?;
+        let answer = answers::judge(status.as_u16(), (!code.is_empty()).then_some(code.as_str()));
+        if answer == Answer::Skewed
+            && let Some(date) = head.headers.typed_get::<headers::Date>()
+        {
+            self.signer.learn_time(SystemTime::from(date));
+        }
+        Err(Trouble::Answer { status, code, message, answer })
+    }
+
+    async fn error_of(&self, body: Incoming) -> Result<(String, String), Trouble> {
+        let bytes = tokio::time::timeout(self.idle, Limited::new(body, ERROR_BODY).collect())
+            .await
+            .map_err(|_| Trouble::Slow(self.idle))?
+            .map_err(|_| Trouble::Broken)?
+            .to_bytes();
+        let text = String::from_utf8_lossy(&bytes);
+        let part = |name| answers::element(&text, name).unwrap_or_default().to_owned();
+        Ok((part("Code"), part("Message")))
+    }
+
+    /// Sends a request until it is answered, or may not be tried again; `finish` reads what of the body it wants, and
+    /// may find it broken, which is a failed try too.
+    pub(super) async fn send<'f, T>(
+        &self,
+        key: &Key,
+        call: Call,
+        finish: impl Fn(Reply) -> BoxFuture<'f, Result<T, Trouble>> + Send,
+    ) -> Result<T, Error> {
+        let mut pause = PAUSE;
+        let mut tried = 0;
+        loop {
+            tried += 1;
+            let room = self.room.acquire().await;
+            let mut count = Count { metrics: &self.metrics, verb: call.verb, outcome: "cancelled" };
+            let result = match self.attempt(key, &call).await {
+                Ok(reply) => {
+                    count.outcome = answers::outcome(reply.answer);
+                    finish(reply).await
+                }
+                Err(trouble) => Err(trouble),
+            };
+            drop(room);
+            let trouble = match result {
+                Ok(value) => return Ok(value),
+                Err(trouble) => trouble,
+            };
+            count.outcome = trouble.outcome();
+            drop(count);
+            if tried >= self.tries || !trouble.passing() {
+                return Err(Error::new(trouble.kind(), call.op, key, trouble));
+            }
+            tracing::debug!(verb = call.verb, key = %key, tried, cause = %trouble, "trying again");
+            tokio::time::sleep(pause.mul_f32(0.5 + fastrand::f32() / 2.0)).await;
+            pause = (pause * 2).min(PAUSE_MOST);
+        }
+    }
+
+    /// Reads the body of a reply whose length is known to be small.
+    pub(super) async fn collect(&self, response: Response<Incoming>, most: usize) -> Result<Bytes, Trouble> {
+        match tokio::time::timeout(self.idle, Limited::new(response.into_body(), most).collect()).await {
+            Ok(Ok(all)) => Ok(all.to_bytes()),
+            Ok(Err(_)) => Err(Trouble::Broken),
+            Err(_) => Err(Trouble::Slow(self.idle)),
+        }
+    }
+
+    /// Reads the rest of an answer that has nothing to say, so that its connection can be used again.
+    pub(super) async fn drain(&self, response: Response<Incoming>) {
+        if let Err(trouble) = self.collect(response, ERROR_BODY).await {
+            tracing::debug!(cause = %trouble, "an answer did not end");
+        }
+    }
+}
+
+/// Counts a request when it is over, however it ends.
+struct Count<'m> {
+    metrics: &'m Metrics,
+    verb: &'static str,
+    outcome: &'static str,
+}
+
+impl Drop for Count<'_> {
+    fn drop(&mut self) {
+        self.metrics.call(self.verb, self.outcome);
+    }
+}
