@@ -36,6 +36,7 @@
 //! turns the object into a response. A miss goes on to `Reads::members`, since the name may be a directory.
 
 pub mod budget;
+pub mod domain;
 pub mod metrics;
 pub mod payload;
 pub mod store;

@@ -1,0 +1,108 @@
+//! The domain's door: [`Gateway`], every verb the service has, whatever protocol asks; and the domain's one error.
+//!
+//! Knows artifacts, entries and how they are spelled in the bucket; no header, no status, no SDK. Failures of the store are
+//! logged here, where they are handled: what goes up is only their sort.
+
+use crate::payload::BodyError;
+use crate::store::{self, PutError, Store};
+
+pub mod artifact;
+pub mod digest;
+pub mod glob;
+pub mod layout;
+pub mod please;
+pub mod reads;
+pub mod writes;
+
+/// Everything that the service can do, over one store. Rights decide which facet of it a caller is given.
+#[derive(Debug, Clone)]
+pub struct Gateway {
+    store: Store,
+}
+
+/// The verbs of readers.
+#[derive(Debug, Clone)]
+pub struct Reads {
+    store: Store,
+}
+
+/// The verbs of writers.
+#[derive(Debug, Clone)]
+pub struct Writes {
+    store: Store,
+}
+
+/// The verbs of admins.
+#[derive(Debug, Clone)]
+pub struct Erases {
+    store: Store,
+}
+
+impl Gateway {
+    /// The service over a store.
+    pub fn new(store: Store) -> Self {
+        Self { store }
+    }
+
+    /// The verbs of readers.
+    pub fn reads(&self) -> Reads {
+        Reads { store: self.store.clone() }
+    }
+
+    /// The verbs of writers.
+    pub fn writes(&self) -> Writes {
+        Writes { store: self.store.clone() }
+    }
+
+    /// The verbs of admins.
+    pub fn erases(&self) -> Erases {
+        Erases { store: self.store.clone() }
+    }
+}
+
+/// What sort of failure the store met; its cause is in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Slow, throttling, unreachable: may pass.
+    Unavailable,
+    /// It refuses the gateway.
+    Denied,
+    /// What it holds is damaged.
+    Corrupt,
+}
+
+/// Why a verb failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The sender's body was at fault; nothing was stored.
+    #[error(transparent)]
+    Body(#[from] BodyError),
+    /// The name would have to be a file and a directory at once.
+    #[error("the name is already a directory, or lies below a file")]
+    Conflict,
+    /// The store failed.
+    #[error("the store failed")]
+    Store(Fault),
+}
+
+impl From<store::Error> for Error {
+    fn from(error: store::Error) -> Self {
+        let fault = match error.kind {
+            store::Kind::Conflict => return Self::Conflict,
+            store::Kind::Unavailable => Fault::Unavailable,
+            store::Kind::Denied => Fault::Denied,
+            store::Kind::Corrupt => Fault::Corrupt,
+        };
+        tracing::error!(op = error.op.name(), key = %error.key, cause = %error.chain(), "the store failed");
+        Self::Store(fault)
+    }
+}
+
+impl From<PutError> for Error {
+    fn from(error: PutError) -> Self {
+        match error {
+            PutError::Body(error) => Self::Body(error),
+            PutError::Store(error) => error.into(),
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! What readers may do: single objects, and the files of an entry as one answer.
+
+use futures_util::future::ready;
+use futures_util::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
+
+use super::artifact::{ArtifactKey, EntryKey};
+use super::glob::Glob;
+use super::layout::{self, Stored};
+use super::please::CacheHash;
+use super::{Error, Reads};
+use crate::payload::{Body, Content, Meta, Object, ReadError, Want};
+use crate::store::{Key, Listed, Listing, Prefix, SMALL, Store};
+
+/// How many small files of an entry are fetched ahead of the one that is being sent.
+const AHEAD: usize = 8;
+
+/// Which files of an entry are wanted.
+#[derive(Debug, Clone)]
+pub enum Selection {
+    /// All of it.
+    Entry(EntryKey),
+    /// What is below a name, were it a directory.
+    Directory(ArtifactKey),
+    /// What a shell glob takes.
+    Glob(EntryKey, Glob),
+}
+
+/// A file of an entry.
+#[derive(Debug)]
+pub struct Member {
+    /// Its name.
+    pub file: ArtifactKey,
+    /// Length in bytes.
+    pub size: u64,
+    /// Its bytes.
+    pub content: Content,
+}
+
+/// Files of an entry, in the order of their names. Ends after its first error, which means that files are missing.
+pub type Members = BoxStream<'static, Result<Member, ReadError>>;
+
+/// A file of an entry, before it is read.
+struct Found {
+    key: Key,
+    file: ArtifactKey,
+    size: u64,
+}
+
+enum Fetch {
+    Ready(Result<Member, ReadError>),
+    Later(Found),
+}
+
+impl Selection {
+    fn place(&self) -> Prefix {
+        match self {
+            Self::Entry(entry) => layout::entry(entry),
+            Self::Directory(name) => layout::directory(name),
+            Self::Glob(entry, glob) => layout::glob(entry, glob),
+        }
+    }
+
+    /// The file of this selection that a key is.
+    fn file(&self, key: &Key) -> Option<ArtifactKey> {
+        let Some(Stored::Artifact(file)) = layout::parse(key) else { return None };
+        let (entry, taken) = match self {
+            Self::Entry(entry) => (entry.clone(), true),
+            Self::Directory(name) => (name.entry(), true),
+            Self::Glob(entry, glob) => (entry.clone(), glob.takes(file.file())),
+        };
+        (taken && file.is_of(&entry)).then_some(file)
+    }
+}
+
+impl Reads {
+    /// One entry of Please v14 and later. One request to the store.
+    pub async fn please(&self, hash: &CacheHash, want: &Want) -> Result<Option<Object>, Error> {
+        Ok(self.store.get(&layout::please(hash), want).await?)
+    }
+
+    /// About one entry of Please v14 and later. One request to the store.
+    pub async fn please_meta(&self, hash: &CacheHash) -> Result<Option<Meta>, Error> {
+        Ok(self.store.head(&layout::please(hash)).await?)
+    }
+
+    /// One file of an entry. One request to the store.
+    pub async fn artifact(&self, file: &ArtifactKey, want: &Want) -> Result<Option<Object>, Error> {
+        Ok(self.store.get(&layout::artifact(file), want).await?)
+    }
+
+    /// About one file of an entry. One request to the store.
+    pub async fn artifact_meta(&self, file: &ArtifactKey) -> Result<Option<Meta>, Error> {
+        Ok(self.store.head(&layout::artifact(file)).await?)
+    }
+
+    /// Whether a selection takes any file. One request to the store, where the first thousand names tell.
+    pub async fn any(&self, selection: &Selection) -> Result<bool, Error> {
+        let mut found = find(&self.store, selection.clone());
+        Ok(found.try_next().await?.is_some())
+    }
+
+    /// The files of a selection; `None` where it takes none. One request for each thousand names, and one a file.
+    pub async fn members(&self, selection: Selection) -> Result<Option<Members>, Error> {
+        let mut found = find(&self.store, selection);
+        let Some(first) = found.try_next().await? else { return Ok(None) };
+        let store = self.store.clone();
+        let later = store.clone();
+        let members = stream::iter([Ok(first)])
+            .chain(found)
+            .map(move |found| fetch(store.clone(), found))
+            .buffered(AHEAD)
+            .then(move |fetch| finish(later.clone(), fetch))
+            .scan(false, |broken, member| {
+                let go_on = !*broken;
+                *broken = member.is_err();
+                ready(go_on.then_some(member))
+            });
+        Ok(Some(members.boxed()))
+    }
+}
+
+/// The files of a selection, as they are listed.
+fn find(store: &Store, selection: Selection) -> BoxStream<'static, Result<Found, Error>> {
+    let lines = store.list(&selection.place(), Listing::default());
+    lines
+        .map_err(Error::from)
+        .try_filter_map(move |line| {
+            let found = match line {
+                Listed::Object { key, size, .. } => {
+                    selection.file(&key).map(|file| Found { key, file, size })
+                }
+                Listed::Prefix(_) => None,
+            };
+            ready(Ok(found))
+        })
+        .boxed()
+}
+
+/// Small files are read ahead. Larger ones would hold sockets and budget while they wait for their turn.
+async fn fetch(store: Store, found: Result<Found, Error>) -> Fetch {
+    match found {
+        Err(_) => Fetch::Ready(Err(ReadError::Broken)),
+        Ok(found) if found.size <= SMALL as u64 => Fetch::Ready(read(&store, found).await),
+        Ok(found) => Fetch::Later(found),
+    }
+}
+
+async fn finish(store: Store, fetch: Fetch) -> Result<Member, ReadError> {
+    match fetch {
+        Fetch::Ready(member) => member,
+        Fetch::Later(found) => read(&store, found).await,
+    }
+}
+
+/// A file that was listed must be there: a part of an entry is worse than none.
+async fn read(store: &Store, found: Found) -> Result<Member, ReadError> {
+    match store.get(&found.key, &Want::default()).await {
+        Ok(Some(Object { meta, body: Body::Whole(content) })) => {
+            Ok(Member { file: found.file, size: meta.size, content })
+        }
+        Ok(_) => {
+            tracing::warn!(key = %found.key, "a file of an entry vanished while the entry was read");
+            Err(ReadError::Broken)
+        }
+        Err(error) => {
+            let fault = Error::from(error);
+            tracing::debug!(%fault, "an entry broke off");
+            Err(ReadError::Broken)
+        }
+    }
+}
