@@ -37,6 +37,8 @@
 
 pub mod budget;
 pub mod domain;
+pub mod front;
 pub mod metrics;
 pub mod payload;
 pub mod store;
+pub mod watch;

@@ -1,0 +1,60 @@
+//! The front door: one router over every protocol, each in its own file; here is the one list of them.
+//!
+//! Translates wire to domain and back. What is shared by protocols: `auth` (rights), `status` (failures), `body`
+//! (payloads), `conditional` (validators and ranges), `path` (names), `trace` (log and counts). Never names the store,
+//! files or the SDK, and no protocol names another.
+
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+
+use crate::metrics::Metrics;
+
+mod artifact;
+pub mod auth;
+pub mod body;
+mod conditional;
+mod multipart;
+pub mod ops;
+mod path;
+mod please;
+mod status;
+mod trace;
+
+use auth::Guarded;
+use body::BodyLimits;
+use status::Failure;
+
+/// What handlers are given a part of.
+#[derive(Debug, Clone)]
+pub struct App {
+    guarded: Guarded,
+    limits: BodyLimits,
+    metrics: Metrics,
+}
+
+impl App {
+    /// The domain behind its gate, within limits.
+    pub fn new(guarded: Guarded, limits: BodyLimits, metrics: Metrics) -> Self {
+        Self { guarded, limits, metrics }
+    }
+}
+
+/// The whole service as a value. With `ops` its routes are here too; else they are served on a port of their own.
+pub fn router(app: App, ops: Option<ops::Ops>) -> Router {
+    let metrics = app.metrics.clone();
+    let protocols = Router::new().merge(artifact::routes()).merge(please::routes()).with_state(app);
+    let all = match ops {
+        Some(ops) => protocols.merge(ops::routes(ops)),
+        None => protocols,
+    };
+    all.fallback(unknown).layer(from_fn_with_state(metrics, trace::trace))
+}
+
+/// The operator's routes alone.
+pub fn ops_router(ops: ops::Ops) -> Router {
+    ops::routes(ops).fallback(unknown)
+}
+
+async fn unknown() -> Failure {
+    Failure::NoRoute
+}

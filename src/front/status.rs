@@ -1,0 +1,237 @@
+//! The one table: each failure and what a client is told of it, over HTTP and over gRPC.
+//!
+//! Chosen by what its reader should do next. What the store did wrong is 503 with a fixed phrase, whatever it was: never a miss,
+//! and never a word of paths, buckets or causes, which go to the log where the failure is handled.
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderValue, StatusCode};
+
+use crate::domain::{self, Fault};
+use crate::payload::BodyError;
+
+use super::trace::Outcome;
+
+/// Why a request is not answered with what it asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// A name, digest, header or length does not parse or agree: one line that says which.
+    Invalid(String),
+    /// No credentials, or wrong ones.
+    Unauthenticated(&'static str),
+    /// Good credentials that are not enough.
+    Forbidden(&'static str),
+    /// Nothing there.
+    Absent,
+    /// No such route.
+    NoRoute,
+    /// The route has other verbs: which.
+    Verb(&'static str),
+    /// Create-only, and already there.
+    Exists,
+    /// The name would have to be a file and a directory at once.
+    Conflict,
+    /// The body is larger than the limit, in bytes.
+    TooLarge(u64),
+    /// The body stopped arriving.
+    Stalled,
+    /// The body broke off: nobody reads the answer.
+    Incomplete,
+    /// Too many passwords wait to be checked.
+    Busy,
+    /// The store failed.
+    Store(Fault),
+}
+
+/// What a client is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Row {
+    /// Over HTTP.
+    pub(crate) status: StatusCode,
+    /// Over gRPC: the code's name.
+    pub(crate) grpc: &'static str,
+    /// To people, where the failure has no line of its own.
+    pub(crate) phrase: &'static str,
+}
+
+const fn row(status: StatusCode, grpc: &'static str, phrase: &'static str) -> Row {
+    Row { status, grpc, phrase }
+}
+
+impl Failure {
+    /// The table.
+    pub(crate) const fn row(&self) -> Row {
+        match self {
+            Self::Invalid(_) => row(StatusCode::BAD_REQUEST, "INVALID_ARGUMENT", "the request is malformed"),
+            Self::Unauthenticated(_) => {
+                row(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", "a user name and password are needed")
+            }
+            Self::Forbidden(_) => {
+                row(StatusCode::FORBIDDEN, "PERMISSION_DENIED", "these credentials may not do that")
+            }
+            Self::Absent => row(StatusCode::NOT_FOUND, "NOT_FOUND", "not in the cache"),
+            Self::NoRoute => row(StatusCode::NOT_FOUND, "UNIMPLEMENTED", "no such route"),
+            Self::Verb(_) => {
+                row(StatusCode::METHOD_NOT_ALLOWED, "UNIMPLEMENTED", "this route does not take that verb")
+            }
+            Self::Exists => row(StatusCode::PRECONDITION_FAILED, "ALREADY_EXISTS", "it is already there"),
+            Self::Conflict => row(
+                StatusCode::CONFLICT,
+                "FAILED_PRECONDITION",
+                "the name is already a directory, or below a file",
+            ),
+            Self::TooLarge(_) => {
+                row(StatusCode::PAYLOAD_TOO_LARGE, "RESOURCE_EXHAUSTED", "the body is larger than the limit")
+            }
+            Self::Stalled => {
+                row(StatusCode::REQUEST_TIMEOUT, "DEADLINE_EXCEEDED", "the body stopped arriving")
+            }
+            Self::Incomplete => row(StatusCode::BAD_REQUEST, "CANCELLED", "the body broke off"),
+            Self::Busy => row(
+                StatusCode::TOO_MANY_REQUESTS,
+                "RESOURCE_EXHAUSTED",
+                "too many passwords wait to be checked",
+            ),
+            Self::Store(Fault::Unavailable) => {
+                row(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", "the store does not answer; try again")
+            }
+            Self::Store(Fault::Denied) => row(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "UNAVAILABLE",
+                "the store refuses the gateway; ask its operator",
+            ),
+            Self::Store(Fault::Corrupt) => row(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "UNAVAILABLE",
+                "what is stored is damaged; ask the operator",
+            ),
+        }
+    }
+
+    /// One line for the client.
+    pub(crate) fn line(&self) -> String {
+        match self {
+            Self::Invalid(why) => why.clone(),
+            Self::TooLarge(limit) => format!("the body is larger than the limit of {limit} bytes"),
+            Self::Verb(allowed) => format!("this route takes {allowed}"),
+            Self::Unauthenticated(why) | Self::Forbidden(why) if !why.is_empty() => (*why).to_owned(),
+            Self::Unauthenticated(_)
+            | Self::Forbidden(_)
+            | Self::Absent
+            | Self::NoRoute
+            | Self::Exists
+            | Self::Conflict
+            | Self::Stalled
+            | Self::Incomplete
+            | Self::Busy
+            | Self::Store(_) => self.row().phrase.to_owned(),
+        }
+    }
+
+    const fn outcome(&self) -> Outcome {
+        match self {
+            Self::Invalid(_)
+            | Self::NoRoute
+            | Self::Verb(_)
+            | Self::TooLarge(_)
+            | Self::Conflict
+            | Self::Exists => Outcome::Invalid,
+            Self::Unauthenticated(_) | Self::Forbidden(_) | Self::Busy => Outcome::Refused,
+            Self::Absent => Outcome::Miss,
+            Self::Stalled | Self::Incomplete => Outcome::Broken,
+            Self::Store(_) => Outcome::Failed,
+        }
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let status = self.row().status;
+        let mut response = Response::new(Body::from(self.line() + "\n"));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        match &self {
+            Self::Unauthenticated(_) => {
+                headers.insert(
+                    WWW_AUTHENTICATE,
+                    HeaderValue::from_static("Basic realm=\"larder\", charset=\"UTF-8\""),
+                );
+            }
+            Self::Verb(allowed) => {
+                headers.insert(ALLOW, HeaderValue::from_static(allowed));
+            }
+            Self::Busy | Self::Store(Fault::Unavailable) => {
+                headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            Self::Invalid(_)
+            | Self::Forbidden(_)
+            | Self::Absent
+            | Self::NoRoute
+            | Self::Exists
+            | Self::Conflict
+            | Self::TooLarge(_)
+            | Self::Stalled
+            | Self::Incomplete
+            | Self::Store(Fault::Denied | Fault::Corrupt) => {}
+        }
+        response.extensions_mut().insert(self.outcome());
+        response
+    }
+}
+
+impl From<BodyError> for Failure {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::Incomplete => Self::Incomplete,
+            BodyError::Stalled => Self::Stalled,
+            BodyError::TooLarge { limit } => Self::TooLarge(limit),
+            BodyError::Length | BodyError::Digest(_) => Self::Invalid(error.to_string()),
+        }
+    }
+}
+
+impl From<domain::Error> for Failure {
+    fn from(error: domain::Error) -> Self {
+        match error {
+            domain::Error::Body(error) => error.into(),
+            domain::Error::Conflict => Self::Conflict,
+            domain::Error::Store(fault) => Self::Store(fault),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn table() {
+        let all = [
+            Failure::Invalid("a path segment is empty".to_owned()),
+            Failure::Unauthenticated(""),
+            Failure::Forbidden(""),
+            Failure::Absent,
+            Failure::NoRoute,
+            Failure::Verb("GET, HEAD"),
+            Failure::Exists,
+            Failure::Conflict,
+            Failure::TooLarge(10),
+            Failure::Stalled,
+            Failure::Incomplete,
+            Failure::Busy,
+            Failure::Store(Fault::Unavailable),
+            Failure::Store(Fault::Denied),
+            Failure::Store(Fault::Corrupt),
+        ];
+        let lines: Vec<String> = all
+            .iter()
+            .map(|failure| {
+                let row = failure.row();
+                format!("{} {} {}", row.status.as_u16(), row.grpc, failure.line())
+            })
+            .collect();
+        insta::assert_snapshot!(lines.join("\n"));
+    }
+}

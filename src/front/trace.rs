@@ -1,0 +1,194 @@
+//! Every request's frame: its id, one line in the access log, its counts and its time.
+//!
+//! Handlers say what came of a request by an [`Outcome`] in the response's extensions; the protocol is told by the path.
+//! Never logs credentials, query strings or bodies.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Method, StatusCode};
+use hyper::body::{Body as _, Frame, SizeHint};
+
+use crate::metrics::{Metrics, RequestLabels, VerbLabels};
+
+/// The header that carries a request's id, in and out.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// What came of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Found and sent.
+    Hit,
+    /// Not in the cache.
+    Miss,
+    /// The client's copy is current.
+    Unchanged,
+    /// Stored.
+    Stored,
+    /// Removed.
+    Deleted,
+    /// Refused by rights.
+    Refused,
+    /// Refused as malformed.
+    Invalid,
+    /// The store failed.
+    Failed,
+    /// Broke off on its way.
+    Broken,
+    /// Answered; none of the above.
+    Done,
+}
+
+impl Outcome {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Miss => "miss",
+            Self::Unchanged => "unchanged",
+            Self::Stored => "stored",
+            Self::Deleted => "deleted",
+            Self::Refused => "refused",
+            Self::Invalid => "invalid",
+            Self::Failed => "failed",
+            Self::Broken => "broken",
+            Self::Done => "ok",
+        }
+    }
+}
+
+fn verb(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "get",
+        Method::HEAD => "head",
+        Method::PUT => "put",
+        Method::POST => "post",
+        Method::DELETE => "delete",
+        _ => "other",
+    }
+}
+
+fn protocol(path: &str) -> &'static str {
+    match path.trim_start_matches('/').split('/').next() {
+        Some("artifact" | "ping" | "") => "artifact",
+        Some("please") => "please",
+        Some("healthz" | "readyz" | "metrics") => "ops",
+        _ => "none",
+    }
+}
+
+/// The client's id, where it is short and plain, else a new one.
+fn request_id(request: &Request) -> HeaderValue {
+    let given = request.headers().get(REQUEST_ID).filter(|id| {
+        id.len() <= 64 && id.as_bytes().iter().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(b))
+    });
+    given.cloned().unwrap_or_else(|| {
+        let id = format!("{:016x}", fastrand::u64(..));
+        HeaderValue::from_maybe_shared(Bytes::from(id)).unwrap_or(HeaderValue::from_static("none"))
+    })
+}
+
+/// The layer around all routes.
+pub(crate) async fn trace(State(metrics): State<Metrics>, request: Request, next: Next) -> Response {
+    let mut entry = Entry {
+        metrics,
+        started: Instant::now(),
+        method: request.method().clone(),
+        path: request.uri().path().to_owned(),
+        id: request_id(&request),
+        status: StatusCode::OK,
+        outcome: Outcome::Broken,
+        sent: 0,
+    };
+    let mut response = next.run(request).await;
+    entry.status = response.status();
+    entry.outcome = response.extensions().get().copied().unwrap_or(Outcome::Done);
+    response.headers_mut().insert(REQUEST_ID, entry.id.clone());
+    let (head, body) = response.into_parts();
+    let size = body.size_hint().exact();
+    if body.is_end_stream() || size.is_some_and(|size| size <= crate::budget::FREE as u64) {
+        entry.sent = if entry.method == Method::HEAD { 0 } else { size.unwrap_or(0) };
+        drop(entry);
+        return Response::from_parts(head, body);
+    }
+    let complete = entry.outcome;
+    entry.outcome = Outcome::Broken;
+    Response::from_parts(head, Body::new(Sending { body, complete, entry }))
+}
+
+/// A request under way. Logged and counted when dropped: however it ends, it ends here.
+struct Entry {
+    metrics: Metrics,
+    started: Instant,
+    method: Method,
+    path: String,
+    id: HeaderValue,
+    status: StatusCode,
+    outcome: Outcome,
+    sent: u64,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        let (protocol, verb) = (protocol(&self.path), verb(&self.method));
+        let took = self.started.elapsed();
+        let labels = RequestLabels { protocol, verb, outcome: self.outcome.name() };
+        self.metrics.requests.get_or_create(&labels).inc();
+        self.metrics.took(protocol, verb, took);
+        if self.sent > 0 {
+            self.metrics.sent.get_or_create(&VerbLabels { protocol, verb }).inc_by(self.sent);
+        }
+        tracing::info!(
+            target: "larder::access",
+            request_id = self.id.to_str().unwrap_or_default(),
+            method = self.method.as_str(),
+            path = self.path,
+            status = self.status.as_u16(),
+            outcome = self.outcome.name(),
+            sent_bytes = self.sent,
+            took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+            "request"
+        );
+    }
+}
+
+/// A body on its way out: counts, and notes whether it came to its end.
+struct Sending {
+    body: Body,
+    complete: Outcome,
+    entry: Entry,
+}
+
+impl hyper::body::Body for Sending {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        match &frame {
+            Some(Ok(frame)) => self.entry.sent += frame.data_ref().map_or(0, |data| data.len() as u64),
+            None => self.entry.outcome = self.complete,
+            Some(Err(_)) => {}
+        }
+        if self.body.is_end_stream() && !matches!(frame, Some(Err(_))) {
+            self.entry.outcome = self.complete;
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
