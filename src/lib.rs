@@ -36,9 +36,16 @@
 //! turns the object into a response. A miss goes on to `Reads::members`, since the name may be a directory.
 
 pub mod budget;
+pub mod cli;
+pub mod config;
 pub mod domain;
 pub mod front;
+pub mod healthcheck;
 pub mod metrics;
+pub mod objects;
 pub mod payload;
+pub mod serve;
+pub mod server;
 pub mod store;
+pub mod telemetry;
 pub mod watch;

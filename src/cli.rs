@@ -1,0 +1,156 @@
+//! The command line: the one definition that parsing, `--help`, completions and the manual page come from.
+//!
+//! The only reader of flags and environment; everybody else is handed values of [`crate::config`]. Names no
+//! protocol and no backend's client. [`run`](run::run) is all that `main` calls.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+pub use run::{Exit, run};
+
+use crate::objects::Target;
+use crate::store::Key;
+use flags::{LogFlags, ServeFlags, StoreFlags};
+
+mod flags;
+mod help;
+mod run;
+mod values;
+
+/// A shared build cache over a bucket or a directory
+#[derive(Debug, Parser)]
+#[command(
+    name = "larder",
+    version,
+    about,
+    long_about = help::ABOUT,
+    after_long_help = help::LARDER,
+    arg_required_else_help = true,
+    subcommand_required = true,
+    max_term_width = 100
+)]
+pub struct Cli {
+    #[command(flatten)]
+    log: LogFlags,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve the cache over HTTP
+    #[command(after_long_help = help::SERVE)]
+    Serve(Box<ServeFlags>),
+    /// List what is stored, straight from the store
+    #[command(after_long_help = help::LS)]
+    Ls(Ls),
+    /// Fetch one object, straight from the store
+    #[command(after_long_help = help::GET)]
+    Get(Get),
+    /// Store one object, straight into the store
+    #[command(after_long_help = help::PUT)]
+    Put(Put),
+    /// Remove objects by key or prefix, straight from the store
+    #[command(after_long_help = help::RM)]
+    Rm(Rm),
+    /// Ask a running Larder whether it is ready: exit 0 if so, else 1
+    #[command(after_long_help = help::HEALTHCHECK)]
+    Healthcheck(Healthcheck),
+    /// Print the version
+    #[command(after_long_help = help::VERSION)]
+    Version,
+    /// Print a completion script for a shell
+    #[command(after_long_help = help::COMPLETIONS)]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print a manual page
+    #[command(after_long_help = help::MAN)]
+    Man(Man),
+}
+
+#[derive(Debug, Args)]
+struct Ls {
+    /// What to list [default: everything]: `a/b` is the object `a/b` and what lies below `a/b/`, never `a/bc`
+    #[arg(value_name = "PREFIX")]
+    prefixes: Vec<Target>,
+    /// Sizes in bytes and times (UTC) too
+    #[arg(short, long)]
+    long: bool,
+    /// Everything below, not one level
+    #[arg(short, long)]
+    recursive: bool,
+    /// One JSON object a line: `key`, `size` (bytes) and `modified`, or `prefix` where there is more below
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    store: StoreFlags,
+}
+
+#[derive(Debug, Args)]
+struct Get {
+    /// Name of the object
+    key: Key,
+    /// Where to write it; a file appears once it is whole [default: -, standard output]
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Say what was fetched as a JSON object, on standard output; needs `--output FILE`
+    #[arg(long, requires = "output")]
+    json: bool,
+    #[command(flatten)]
+    store: StoreFlags,
+}
+
+#[derive(Debug, Args)]
+struct Put {
+    /// Name of the object
+    key: Key,
+    /// What to store; `-` is standard input
+    #[arg(default_value = "-")]
+    file: PathBuf,
+    /// Only where there is no such object: exit 1 where there is
+    #[arg(long)]
+    create: bool,
+    /// Say what was stored as a JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    store: StoreFlags,
+}
+
+#[derive(Debug, Args)]
+struct Rm {
+    /// What to remove: `a/b` is the object `a/b` and what lies below `a/b/`, never `a/bc`
+    #[arg(value_name = "PREFIX", required_unless_present = "all")]
+    prefixes: Vec<Target>,
+    /// Say what would be removed, and remove nothing
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+    /// One JSON object a line for each object, and one for the sum
+    #[arg(long)]
+    json: bool,
+    /// Do not ask before more than one object is removed
+    #[arg(short, long)]
+    yes: bool,
+    /// Everything in the store
+    #[arg(long)]
+    all: bool,
+    #[command(flatten)]
+    store: StoreFlags,
+}
+
+#[derive(Debug, Args)]
+struct Healthcheck {
+    /// What to ask [default: /readyz where this host serves it, by --ops-listen or else --listen]
+    url: Option<String>,
+    #[command(flatten)]
+    listen: flags::ListenFlags,
+}
+
+#[derive(Debug, Args)]
+struct Man {
+    /// The command that it is about [default: larder as a whole]
+    command: Option<String>,
+}

@@ -1,0 +1,97 @@
+//! The long texts of `--help`: what a person reads who has five minutes.
+
+/// What Larder is.
+pub(super) const ABOUT: &str = "\
+A shared build cache over a bucket or a directory
+
+Larder is a stateless gateway: build tools speak their own cache protocols to it, and it keeps everything as \
+plainly named objects in one S3-compatible bucket or one directory. Any number of Larders over the same bucket \
+are one cache.";
+
+/// After the help of `larder`.
+pub(super) const LARDER: &str = "\
+Every flag of --store and its like is also an environment variable: LARDER_ and its name in upper case.
+
+Exit codes: 0 done; 1 failed, or not found; 2 wrong usage; 3 the store failed.
+
+Examples:
+  larder serve
+  larder serve --store s3://bucket/cache --listen 0.0.0.0:8080 --users /etc/larder/users
+  larder ls -l artifact/linux_amd64
+  larder serve --help";
+
+/// After the help of `larder serve`.
+pub(super) const SERVE: &str = "\
+SIGTERM and SIGINT end it: requests under way are given --drain-timeout, a second signal ends it at once.
+Credentials of a bucket come from where AWS's own tools look: environment, profile, roles of pods and machines.
+
+Examples:
+  larder serve
+      A cache for this machine, in the user's data directory.
+  larder serve --store s3://bucket/cache --s3-region eu-west-1 --listen 0.0.0.0:8080 --users users --groups groups
+      A cache for everybody, over a bucket; who is in the group `writers` may store.
+  larder serve --store s3://cache --s3-endpoint http://minio:9000 --anonymous read --users users
+      Over MinIO; whoever has no credentials may read.
+  LARDER_STORE=/srv/larder LARDER_LISTEN=0.0.0.0:8080 larder serve
+      The same flags, by environment.";
+
+/// After the help of `larder ls`.
+pub(super) const LS: &str = "\
+Exits 1 where there is nothing under one of the prefixes.
+
+Examples:
+  larder ls
+  larder ls -l artifact/linux_amd64/src/core
+  larder ls -r --json please | jq -s 'map(.size) | add'";
+
+/// After the help of `larder get`.
+pub(super) const GET: &str = "\
+Exits 1 where there is no such object. What is read is checked against the checksum it was stored with: where that
+fails, no file is written and the exit code is 3.
+
+Examples:
+  larder get please/4f/4f1d… -o entry
+  larder get artifact/linux_amd64/src/core/core/HASH/core.a | sha256sum";
+
+/// After the help of `larder put`.
+pub(super) const PUT: &str = "\
+Examples:
+  larder put notes/readme.txt README.txt
+  tar c out | larder put snapshots/out.tar --create";
+
+/// After the help of `larder rm`.
+pub(super) const RM: &str = "\
+Before more than one object is removed, a person is asked; where there is no terminal to ask on, --yes must be
+given. Exits 1 where there was nothing to remove, 3 where something could not be removed.
+
+Examples:
+  larder rm --dry-run artifact/linux_amd64/src/core
+  larder rm --yes artifact/linux_amd64/src/core artifact/darwin_arm64/src/core
+  larder rm --all --yes --store s3://bucket/cache";
+
+/// After the help of `larder healthcheck`.
+pub(super) const HEALTHCHECK: &str = "\
+Waits 3 seconds at most. Takes the same LARDER_LISTEN and LARDER_OPS_LISTEN as `larder serve`, so that in a
+container it needs no arguments.
+
+Examples:
+  larder healthcheck
+  larder healthcheck http://127.0.0.1:8080/healthz";
+
+/// After the help of `larder version`.
+pub(super) const VERSION: &str = "\
+Examples:
+  larder version";
+
+/// After the help of `larder completions`.
+pub(super) const COMPLETIONS: &str = "\
+Examples:
+  larder completions bash > /etc/bash_completion.d/larder
+  larder completions zsh > ~/.zfunc/_larder
+  larder completions fish > ~/.config/fish/completions/larder.fish";
+
+/// After the help of `larder man`.
+pub(super) const MAN: &str = "\
+Examples:
+  larder man | man -l -
+  larder man serve > /usr/local/share/man/man1/larder-serve.1";

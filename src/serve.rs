@@ -1,0 +1,233 @@
+//! `larder serve`: puts store, gateway, gate and servers together, and takes them down in order.
+//!
+//! Decides nothing about requests: it wires values from [`crate::config`] to the rooms that use them.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+use crate::budget::Budget;
+use crate::config::{Anonymous, AuthConfig, Config};
+use crate::domain::{Gateway, layout};
+use crate::front::auth::groups::Groups;
+use crate::front::auth::htpasswd::Users;
+use crate::front::auth::verify::{Limits as VerifyLimits, NoRandomness, Verifier};
+use crate::front::auth::{Gate, Guarded, Listed};
+use crate::front::body::BodyLimits;
+use crate::front::ops::{Ops, Readiness};
+use crate::front::{self, App};
+use crate::metrics::Metrics;
+use crate::server::{self, Drain, Server, Signals};
+use crate::store::Store;
+use crate::telemetry::field;
+use crate::watch::{WatchError, Watched};
+
+/// How often the store is asked whether it is there.
+const PROBE: Duration = Duration::from_secs(5);
+/// How long one such question may take.
+const PROBE_MOST: Duration = Duration::from_secs(20);
+/// How often leftovers of broken uploads are looked for.
+const REAP: Duration = Duration::from_secs(3600);
+
+/// Why the gateway did not start, or did not end well.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {addr}")]
+    Bind {
+        /// The address.
+        addr: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The user or group file is not good.
+    #[error(transparent)]
+    Watch(#[from] WatchError),
+    /// The store's settings are not good.
+    #[error(transparent)]
+    Store(#[from] crate::store::Error),
+    /// The operating system gives no randomness.
+    #[error(transparent)]
+    Random(#[from] NoRandomness),
+    /// Requests were cut off at the end of the drain.
+    #[error("{0} requests did not end in time and were cut off")]
+    Cut(usize),
+    /// Signals cannot be taken over.
+    #[error("signals cannot be handled")]
+    Signals(#[source] std::io::Error),
+    /// A second signal came during the drain; the exit code a shell would see.
+    #[error("interrupted while draining")]
+    Interrupted(i32),
+}
+
+/// Runs the gateway until SIGTERM or SIGINT, then drains it.
+pub async fn serve(config: Config) -> Result<(), Error> {
+    raise_descriptors();
+    let metrics = Metrics::new();
+    let budget = Budget::new(config.limits.max_inflight_bytes);
+    let tasks = TaskTracker::new();
+    let stop = CancellationToken::new();
+    let drain = Drain::new();
+    let signals = Signals::install().map_err(Error::Signals)?;
+
+    let main = bind(config.listen, &config, &metrics).await?;
+    let ops_server = match config.ops_listen {
+        Some(addr) => Some(bind(addr, &config, &metrics).await?),
+        None => None,
+    };
+    let gate = gate(&config.auth, &tasks, &stop)?;
+    let store = config.store.clone().open(budget.clone(), metrics.clone()).await?;
+    let readiness = Readiness::default();
+    let ops = Ops { readiness: readiness.clone(), metrics: metrics.clone(), budget };
+
+    announce(&config, &main, ops_server.as_ref(), &store);
+    tasks.spawn(stop.clone().run_until_cancelled_owned(watch_store(
+        store.clone(),
+        readiness.clone(),
+        metrics.clone(),
+    )));
+    tasks.spawn(stop.clone().run_until_cancelled_owned(reap(store.clone(), config.leftover_age)));
+    let begun = drain.clone();
+    tasks.spawn(stop.clone().run_until_cancelled_owned(async move {
+        begun.begun().await;
+        readiness.drain();
+    }));
+
+    let limits = BodyLimits { max_object_size: config.limits.max_object_size };
+    let guarded = Guarded::new(Gateway::new(store.clone()), gate);
+    let app = App::new(guarded, limits, metrics);
+    let cut = tokio::select! {
+        cut = run(main, ops_server, app, ops, drain.clone()) => cut,
+        code = signals.drive(drain) => return Err(Error::Interrupted(code)),
+    };
+
+    store.close().await;
+    stop.cancel();
+    tasks.close();
+    tasks.wait().await;
+    if cut > 0 { Err(Error::Cut(cut)) } else { Ok(()) }
+}
+
+/// Each connection is a descriptor, and the usual soft limit is 1024: takes what the hard one allows.
+fn raise_descriptors() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::debug!(cause = %error, "the limit of open files stays as it is");
+    }
+}
+
+async fn bind(addr: SocketAddr, config: &Config, metrics: &Metrics) -> Result<Server, Error> {
+    let limits = &config.limits;
+    let limits = server::Limits {
+        max_connections: limits.max_connections,
+        header_timeout: limits.header_timeout,
+        idle_timeout: limits.idle_timeout,
+        write_timeout: limits.body_idle_timeout,
+        body_timeout: limits.body_idle_timeout,
+        drain_timeout: limits.drain_timeout,
+        max_age: limits.max_connection_age,
+        ..server::Limits::default()
+    };
+    Server::bind(addr, limits, metrics.clone()).await.map_err(|source| Error::Bind { addr, source })
+}
+
+async fn run(main: Server, ops_server: Option<Server>, app: App, ops: Ops, drain: Drain) -> usize {
+    match ops_server {
+        None => main.run(front::router(app, Some(ops)), drain).await.cut,
+        // Probes go on to be answered, with 503, while work under way ends.
+        Some(second) => {
+            let last = Drain::new();
+            let (first, second) = tokio::join!(
+                async {
+                    let drained = main.run(front::router(app, None), drain).await;
+                    last.begin();
+                    drained
+                },
+                second.run(front::ops_router(ops), last.clone())
+            );
+            first.cut + second.cut
+        }
+    }
+}
+
+fn gate(auth: &AuthConfig, tasks: &TaskTracker, stop: &CancellationToken) -> Result<Gate, Error> {
+    let verifier = Verifier::new(&VerifyLimits::default())?;
+    let Some(path) = &auth.users else { return Ok(Gate::new(None, verifier)) };
+    let users = Watched::open(path, |text| text.parse::<Users>())?;
+    users.watch(tasks, stop.clone());
+    let groups = match &auth.groups {
+        None => None,
+        Some(path) => {
+            let groups = Watched::open(path, |text| text.parse::<Groups>())?;
+            groups.watch(tasks, stop.clone());
+            Some(groups)
+        }
+    };
+    let anonymous_read = auth.anonymous == Anonymous::Read;
+    Ok(Gate::new(Some(Listed { users, groups, anonymous_read }), verifier))
+}
+
+/// One line that says where, on what, and who may write.
+fn announce(config: &Config, main: &Server, ops: Option<&Server>, store: &Store) {
+    let writers = match (&config.auth.users, &config.auth.groups) {
+        (None, _) => "everybody",
+        (Some(_), None) => "every user of the user file",
+        (Some(_), Some(_)) => "users of the groups writers and admins",
+    };
+    let listen = main.local_addr();
+    match ops.map(Server::local_addr) {
+        None => info!(
+            { field::LISTEN } = %listen,
+            { field::STORE } = %store,
+            { field::WRITERS } = writers,
+            "larder is listening"
+        ),
+        Some(ops) => info!(
+            { field::LISTEN } = %listen,
+            { field::OPS_LISTEN } = %ops,
+            { field::STORE } = %store,
+            { field::WRITERS } = writers,
+            "larder is listening"
+        ),
+    }
+    if config.auth.users.is_none() && !listen.ip().is_loopback() {
+        warn!("everybody who reaches this address may read, write and delete: name a user file with --users");
+    }
+}
+
+/// Asks the store now and then whether it is there, and says so when that changes.
+async fn watch_store(store: Store, readiness: Readiness, metrics: Metrics) {
+    let mut first = true;
+    loop {
+        let answer = match tokio::time::timeout(PROBE_MOST, store.probe()).await {
+            Ok(answer) => answer.map_err(|error| error.chain()),
+            Err(_) => Err(format!("no answer within {PROBE_MOST:?}")),
+        };
+        let news = readiness.store(answer.is_ok()) || first;
+        metrics.ready.set(i64::from(answer.is_ok()));
+        match answer {
+            Ok(()) if news && !first => info!(store = %store, "the store answers again"),
+            Err(cause) if news => warn!(store = %store, cause, "the store cannot be reached: not ready"),
+            Ok(()) | Err(_) => {}
+        }
+        first = false;
+        tokio::time::sleep(PROBE.mul_f32(0.75 + fastrand::f32() / 2.0)).await;
+    }
+}
+
+/// Removes what broken uploads left behind, at start and once an hour.
+async fn reap(store: Store, age: Duration) {
+    loop {
+        match store.reap(&layout::rooms(), age).await {
+            Ok(0) => {}
+            Ok(count) => info!(count, "removed what broken uploads had left"),
+            Err(error) => warn!(cause = %error.chain(), "leftovers of broken uploads could not be removed"),
+        }
+        tokio::time::sleep(REAP.mul_f32(0.75 + fastrand::f32() / 2.0)).await;
+    }
+}

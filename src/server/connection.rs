@@ -1,0 +1,288 @@
+//! One connection, from its first byte to its end: finds the version, lets hyper speak it, and watches the clock.
+//!
+//! Over any byte stream: an encrypted one comes in by `Hub::open` all the same, and one whose version was settled by
+//! ALPN goes to `serve_one` or `serve_two` directly. Never decides what is answered.
+
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::Router;
+use hyper::rt::Executor;
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Sleep, sleep, sleep_until};
+use tokio_util::task::TaskTracker;
+use tracing::debug;
+
+use super::Limits;
+use super::activity::{Activity, Connections, Due, Order, Turn, millis};
+use super::io::{Version, Wire};
+use super::service::Service;
+use crate::metrics::Metrics;
+
+/// Most headers of a request.
+const HEADERS: usize = 64;
+/// HTTP/1: most bytes of a head, and of an answer held for the peer. With 1 300 connections at worst 160 MiB.
+const BUFFER: usize = 64 << 10;
+/// HTTP/2: bytes a stream may send unread. Full speed of a 10 Gbit/s line at 0.8 ms, or 400 Mbit/s at 20 ms.
+const STREAM_WINDOW: u32 = 1 << 20;
+/// HTTP/2: bytes all streams of a connection may send unread: what one peer can make us hold.
+const CONNECTION_WINDOW: u32 = 2 << 20;
+/// HTTP/2: streams of a connection.
+const STREAMS: u32 = 256;
+/// HTTP/2: bytes of an answer held for a stream that does not take them.
+const SEND_BUFFER: usize = 128 << 10;
+/// HTTP/2: most bytes of a head, as RFC 9113 counts them.
+const HEADER_LIST: u32 = 16 << 10;
+/// HTTP/2: streams reset by the peer before we saw them (CVE-2023-44487); more end the connection.
+const EARLY_RESETS: usize = 20;
+/// HTTP/2: streams reset by us for the peer's mistakes; more end the connection.
+const OWN_RESETS: usize = 256;
+/// HTTP/2: between pings, and how long their answer may take.
+const PING: Duration = Duration::from_secs(30);
+/// A timer that waits for nothing looks again after this.
+const FAR: u64 = 3_600_000;
+
+/// What all connections of a server share.
+pub(super) struct Hub {
+    pub(super) limits: Limits,
+    pub(super) connections: Connections,
+    pub(super) tasks: TaskTracker,
+    metrics: Metrics,
+    router: Router,
+    one: http1::Builder,
+}
+
+impl Hub {
+    pub(super) fn new(router: Router, limits: Limits, metrics: Metrics) -> Self {
+        let mut one = http1::Builder::new();
+        // hyper's own header time-out counts idle time as well and costs each request a timer: ours does neither.
+        // A peer that closes its half has left, and its request is dropped: that is how cancellation comes.
+        one.header_read_timeout(None).max_headers(HEADERS).max_buf_size(BUFFER).half_close(false);
+        let router = router.with_state(());
+        Self { limits, connections: Connections::default(), tasks: TaskTracker::new(), metrics, router, one }
+    }
+
+    /// Serves a connection in a task of its own; the permit is held until it has ended.
+    pub(super) fn open<S>(self: &Arc<Self>, stream: S, peer: SocketAddr, permit: Option<OwnedSemaphorePermit>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let activity = Arc::new(Activity::new());
+        let entry = Entry::new(Arc::clone(self), &activity, permit);
+        let wire = Wire::new(stream, activity);
+        self.tasks.spawn(async move { entry.hub.serve(wire, peer, &entry.activity).await });
+    }
+
+    async fn serve<S>(&self, mut wire: Wire<S>, peer: SocketAddr, activity: &Arc<Activity>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let deadline = activity.moment(millis(self.limits.header_timeout));
+        let ended = match wire.version(deadline).await {
+            None => End::Done,
+            Some(Version::One) => self.serve_one(wire, peer, activity).await,
+            Some(Version::Two) => self.serve_two(wire, peer, activity).await,
+        };
+        if let End::Cut = ended {
+            debug!(%peer, "connection cut: out of time");
+        }
+    }
+
+    async fn serve_one<S>(&self, wire: Wire<S>, peer: SocketAddr, activity: &Arc<Activity>) -> End
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let connection = self.one.serve_connection(TokioIo::new(wire), self.service(peer, activity));
+        self.drive(Box::pin(connection).as_mut(), |it| it.graceful_shutdown(), activity).await
+    }
+
+    async fn serve_two<S>(&self, wire: Wire<S>, peer: SocketAddr, activity: &Arc<Activity>) -> End
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        activity.multiplex();
+        let timeout = self.limits.write_timeout;
+        let streams = Streams { tasks: self.tasks.clone(), activity: Arc::clone(activity), timeout };
+        let mut two = http2::Builder::new(streams);
+        two.timer(TokioTimer::new())
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_concurrent_streams(STREAMS)
+            .max_send_buf_size(SEND_BUFFER)
+            .max_header_list_size(HEADER_LIST)
+            .max_pending_accept_reset_streams(EARLY_RESETS)
+            .max_local_error_reset_streams(OWN_RESETS)
+            .keep_alive_interval(PING)
+            .keep_alive_timeout(PING);
+        let connection = two.serve_connection(TokioIo::new(wire), self.service(peer, activity));
+        self.drive(Box::pin(connection).as_mut(), |it| it.graceful_shutdown(), activity).await
+    }
+
+    fn service(&self, peer: SocketAddr, activity: &Arc<Activity>) -> Service {
+        let body_timeout = self.limits.body_timeout;
+        Service { router: self.router.clone(), peer, activity: Arc::clone(activity), body_timeout }
+    }
+
+    /// Polls a connection to its end, or to the end of our patience.
+    async fn drive<C, E>(
+        &self,
+        mut connection: Pin<&mut C>,
+        finish: impl Fn(Pin<&mut C>),
+        activity: &Activity,
+    ) -> End
+    where
+        C: Future<Output = Result<(), E>>,
+        E: fmt::Display,
+    {
+        let age = self.limits.age().map_or(u64::MAX, millis);
+        let mut watch = Watch { timer: pin!(sleep_until(activity.moment(FAR))), armed: FAR };
+        let mut closing = None;
+        poll_fn(|cx| {
+            activity.listen(cx.waker());
+            loop {
+                let order = activity.order();
+                if order == Order::Cut {
+                    return Poll::Ready(End::Cut);
+                }
+                if order == Order::Finish && closing.is_none() {
+                    closing = Some(activity.now());
+                    finish(connection.as_mut());
+                }
+                if let Poll::Ready(result) = connection.as_mut().poll(cx) {
+                    if let Err(error) = result {
+                        debug!(%error, "connection ended early");
+                    }
+                    return Poll::Ready(End::Done);
+                }
+                let due = activity.due(&self.limits, closing, age);
+                activity.tell(ready!(watch.poll(cx, activity, due)));
+            }
+        })
+        .await
+    }
+}
+
+impl fmt::Debug for Hub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hub").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+/// How a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// By itself, or by the peer.
+    Done,
+    /// By the clock, or by the drain.
+    Cut,
+}
+
+/// The one timer of a connection. It is set earlier when something is due earlier, and otherwise left to ring in
+/// vain and be set anew: a busy connection moves it once in a while, not once a request.
+struct Watch<'a> {
+    timer: Pin<&'a mut Sleep>,
+    armed: u64,
+}
+
+impl Watch<'_> {
+    /// What is due, once it is.
+    fn poll(&mut self, cx: &mut Context<'_>, activity: &Activity, due: Due) -> Poll<Order> {
+        if due.at < self.armed {
+            self.arm(activity, due.at);
+        }
+        loop {
+            ready!(self.timer.as_mut().poll(cx));
+            let now = activity.now();
+            if due.at <= now {
+                return Poll::Ready(due.what);
+            }
+            self.arm(activity, due.at.min(now + FAR));
+        }
+    }
+
+    fn arm(&mut self, activity: &Activity, at: u64) {
+        self.armed = at;
+        self.timer.as_mut().reset(activity.moment(at));
+    }
+}
+
+/// Runs the streams of an HTTP/2 connection, and ends the one whose peer takes nothing of its answer: the socket
+/// does not tell, while other streams move.
+#[derive(Clone)]
+struct Streams {
+    tasks: TaskTracker,
+    activity: Arc<Activity>,
+    timeout: Duration,
+}
+
+impl<F> Executor<F> for Streams
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    fn execute(&self, stream: F) {
+        // hyper calls the service, and then hands its future over here, before it takes the next request.
+        match self.activity.take_turn() {
+            Some(turn) => self.tasks.spawn(watched(stream, turn, Arc::clone(&self.activity), self.timeout)),
+            None => self.tasks.spawn(stream),
+        };
+    }
+}
+
+/// A stream, dropped (which resets it) when it has been the peer's turn for too long.
+async fn watched(
+    stream: impl Future<Output = ()>,
+    turn: Arc<Turn>,
+    activity: Arc<Activity>,
+    timeout: Duration,
+) {
+    let mut stream = pin!(stream);
+    let mut timer = pin!(sleep(timeout));
+    poll_fn(|cx| {
+        if stream.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        loop {
+            ready!(timer.as_mut().poll(cx));
+            let now = activity.now();
+            let ends = turn
+                .of_peer_since()
+                .map_or(now.saturating_add(millis(timeout)), |since| since + millis(timeout));
+            if ends <= now {
+                return Poll::Ready(());
+            }
+            timer.as_mut().reset(activity.moment(ends));
+        }
+    })
+    .await;
+}
+
+/// An open connection's place in the books, given back however it ends.
+struct Entry {
+    hub: Arc<Hub>,
+    activity: Arc<Activity>,
+    number: u64,
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Entry {
+    fn new(hub: Arc<Hub>, activity: &Arc<Activity>, permit: Option<OwnedSemaphorePermit>) -> Self {
+        hub.metrics.connections.inc();
+        let number = hub.connections.add(Arc::clone(activity));
+        Self { hub, activity: Arc::clone(activity), number, _permit: permit }
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.hub.connections.remove(self.number);
+        self.hub.metrics.connections.dec();
+    }
+}
