@@ -137,7 +137,7 @@ impl S3 {
         let endpoint = endpoint(&config, &shared, &region).await?;
         let signer = sign::Signer::new(shared.credentials_provider(), region);
         let client = client(&config, &shared, metrics.clone());
-        let wire = wire::Wire::new(&config, endpoint, signer, metrics)?;
+        let wire = wire::Wire::new(&config, &endpoint, signer, metrics)?;
         Ok(Self {
             client,
             wire,
@@ -231,7 +231,7 @@ fn client(config: &Config, shared: &SdkConfig, metrics: Metrics) -> Client {
 }
 
 /// Where the bucket's root is, as the SDK's own rules say: regions, partitions, path style.
-async fn endpoint(config: &Config, shared: &SdkConfig, region: &str) -> Result<wire::Endpoint, Error> {
+async fn endpoint(config: &Config, shared: &SdkConfig, region: &str) -> Result<String, Error> {
     let wrong =
         |error: Box<dyn std::error::Error + Send + Sync>| Error::new(Kind::Denied, Op::Probe, "", error);
     let params = Params::builder()
@@ -244,5 +244,5 @@ async fn endpoint(config: &Config, shared: &SdkConfig, region: &str) -> Result<w
         .build()
         .map_err(|error| wrong(error.into()))?;
     let found = DefaultResolver::new().resolve_endpoint(&params).await.map_err(wrong)?;
-    Ok(wire::Endpoint { base: found.url().trim_end_matches('/').to_owned() })
+    Ok(found.url().to_owned())
 }

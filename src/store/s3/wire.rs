@@ -3,7 +3,6 @@
 //! Why not the SDK here: its machinery around one GET costs two to three times the request itself (`docs/benchmarks.md`).
 //! It keeps every other verb. What both share is here: bounds on time, tries and requests at once.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
@@ -11,7 +10,8 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use headers::HeaderMapExt as _;
-use http::header::{CONTENT_LENGTH, HeaderName, HeaderValue};
+use http::header::{CONTENT_LENGTH, HOST, HeaderName, HeaderValue};
+use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
@@ -45,7 +45,7 @@ pub(super) struct Call {
     pub(super) method: Method,
     /// Query, without the question mark.
     pub(super) query: String,
-    pub(super) headers: HeaderMap,
+    pub(super) headers: Vec<(HeaderName, HeaderValue)>,
     pub(super) body: Chunks,
     pub(super) hash: Hash,
 }
@@ -57,7 +57,7 @@ impl Call {
             verb,
             method,
             query: String::new(),
-            headers: HeaderMap::new(),
+            headers: Vec::new(),
             body: Chunks::empty(),
             hash: Hash::Empty,
         }
@@ -65,7 +65,7 @@ impl Call {
 
     pub(super) fn header(mut self, name: &'static str, value: &str) -> Self {
         if let Ok(value) = HeaderValue::from_str(value) {
-            self.headers.insert(HeaderName::from_static(name), value);
+            self.headers.push((HeaderName::from_static(name), value));
         }
         self
     }
@@ -126,17 +126,15 @@ impl Trouble {
     }
 }
 
-/// Where requests go.
-#[derive(Debug, Clone)]
-pub(super) struct Endpoint {
-    /// `http://host:port` or `https://…`, and the path of the bucket's root, without a slash at its end.
-    pub(super) base: String,
-}
-
 /// Signed requests to one bucket.
 pub(super) struct Wire {
     client: Client<HttpsConnector<HttpConnector>, Chunks>,
-    base: String,
+    scheme: Scheme,
+    authority: Authority,
+    /// As it is signed: with a port wherever the endpoint has one.
+    host: HeaderValue,
+    /// The path of the bucket's root, without a slash at its end.
+    root: String,
     prefix: String,
     pub(super) signer: Signer,
     metrics: Metrics,
@@ -148,7 +146,7 @@ pub(super) struct Wire {
 
 impl std::fmt::Debug for Wire {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Wire").field("base", &self.base).finish_non_exhaustive()
+        f.debug_struct("Wire").field("authority", &self.authority).finish_non_exhaustive()
     }
 }
 
@@ -191,16 +189,24 @@ fn client(
 impl Wire {
     pub(super) fn new(
         config: &Config,
-        endpoint: Endpoint,
+        endpoint: &str,
         signer: Signer,
         metrics: Metrics,
     ) -> Result<Self, Error> {
-        let client = client(config, endpoint.base.starts_with("https"))
+        let wrong = |why: &str| Error::new(Kind::Denied, Op::Probe, "", format!("the endpoint {why}"));
+        let base: Uri = endpoint.parse().map_err(|_| wrong("is no URL"))?;
+        let (Some(scheme), Some(authority)) = (base.scheme().cloned(), base.authority().cloned()) else {
+            return Err(wrong("has no host"));
+        };
+        let client = client(config, scheme == Scheme::HTTPS)
             .map_err(|error| Error::new(Kind::Denied, Op::Probe, "", error))?;
         let prefix = config.prefix.as_ref().map_or_else(String::new, |key| format!("{key}/"));
         Ok(Self {
             client,
-            base: endpoint.base,
+            host: HeaderValue::from_str(authority.as_str()).map_err(|_| wrong("has an odd host"))?,
+            scheme,
+            authority,
+            root: base.path().trim_end_matches('/').to_owned(),
             prefix,
             signer,
             metrics,
@@ -211,34 +217,45 @@ impl Wire {
         })
     }
 
-    fn uri(&self, key: &Key, query: &str) -> Result<Uri, http::Error> {
-        let mut text = String::with_capacity(self.base.len() + key.as_str().len() + query.len() + 16);
-        text.push_str(&self.base);
-        text.push('/');
+    /// The path of a key, and its query, as they go over the wire and into the signature.
+    fn target(&self, key: &Key, query: &str) -> Bytes {
+        let mut text = Vec::with_capacity(self.root.len() + key.as_str().len() + query.len() + 16);
+        text.extend_from_slice(self.root.as_bytes());
+        text.push(b'/');
         for byte in self.prefix.bytes().chain(key.as_str().bytes()) {
             match byte {
-                b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => {
-                    text.push(byte as char);
-                }
-                _ => write!(text, "%{byte:02X}").unwrap_or_default(),
+                b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => text.push(byte),
+                _ => text.extend_from_slice(format!("%{byte:02X}").as_bytes()),
             }
         }
         if !query.is_empty() {
-            text.push('?');
-            text.push_str(query);
+            text.push(b'?');
+            text.extend_from_slice(query.as_bytes());
         }
-        Ok(Uri::try_from(text)?)
+        text.into()
     }
 
     async fn request(&self, key: &Key, call: &Call) -> Result<Request<Chunks>, Trouble> {
+        let mut parts = http::uri::Parts::default();
+        parts.scheme = Some(self.scheme.clone());
+        parts.authority = Some(self.authority.clone());
+        let target =
+            PathAndQuery::from_maybe_shared(self.target(key, &call.query)).map_err(http::Error::from)?;
+        let mut headers = HeaderMap::with_capacity(call.headers.len() + 6);
+        headers.insert(HOST, self.host.clone());
+        headers.extend(call.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
+        let place = (target.path(), call.query.as_str());
+        let signing =
+            self.signer.sign(&call.method, self.authority.as_str(), place, &mut headers, &call.hash);
+        signing.await.map_err(Trouble::Unsigned)?;
+        if call.method == Method::PUT {
+            headers.insert(CONTENT_LENGTH, call.body.len().into());
+        }
+        parts.path_and_query = Some(target);
         let mut request = Request::new(call.body.clone());
         *request.method_mut() = call.method.clone();
-        *request.uri_mut() = self.uri(key, &call.query)?;
-        *request.headers_mut() = call.headers.clone();
-        if call.method == Method::PUT {
-            request.headers_mut().insert(CONTENT_LENGTH, call.body.len().into());
-        }
-        self.signer.sign(&mut request, call.hash.clone()).await.map_err(Trouble::Unsigned)?;
+        *request.uri_mut() = Uri::from_parts(parts).map_err(http::Error::from)?;
+        *request.headers_mut() = headers;
         Ok(request)
     }
 
