@@ -4,6 +4,8 @@
 //! (payloads), `conditional` (validators and ranges), `path` (names), `trace` (log and counts). Never names the store,
 //! files or the SDK, and no protocol names another.
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 
@@ -26,16 +28,28 @@ use status::Failure;
 
 /// What handlers are given a part of.
 #[derive(Debug, Clone)]
-pub struct App {
+pub struct App(Arc<Parts>);
+
+/// What [`App`] shares.
+#[derive(Debug)]
+pub struct Parts {
     guarded: Guarded,
     limits: BodyLimits,
     metrics: Metrics,
 }
 
+impl std::ops::Deref for App {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
 impl App {
     /// The domain behind its gate, within limits.
     pub fn new(guarded: Guarded, limits: BodyLimits, metrics: Metrics) -> Self {
-        Self { guarded, limits, metrics }
+        Self(Arc::new(Parts { guarded, limits, metrics }))
     }
 }
 

@@ -3,7 +3,7 @@
 //! Handles are made once and shared: counting is an atomic addition. Knows nothing of what is counted beyond names.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -16,23 +16,122 @@ use prometheus_client::registry::{Registry, Unit};
 /// Upper bounds of the latency buckets, in seconds.
 const LATENCY: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.25, 1.0, 5.0, 30.0, 120.0];
 
-/// A request, as it is counted.
+/// What a request spoke.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// Please's HTTP cache, up to v13.
+    Artifact,
+    /// Please's HTTP cache, v14 and later.
+    Please,
+    /// Health, readiness, metrics.
+    Ops,
+    /// No route of ours.
+    None,
+}
+
+/// What a request did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    /// GET.
+    Get,
+    /// HEAD.
+    Head,
+    /// PUT.
+    Put,
+    /// POST.
+    Post,
+    /// DELETE.
+    Delete,
+    /// Any other method.
+    Other,
+}
+
+/// What came of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Found and sent.
+    Hit,
+    /// Not in the cache.
+    Miss,
+    /// The client's copy is current.
+    Unchanged,
+    /// Stored.
+    Stored,
+    /// Removed.
+    Deleted,
+    /// Refused by rights.
+    Refused,
+    /// Refused as malformed.
+    Invalid,
+    /// The store failed.
+    Failed,
+    /// Broke off on its way.
+    Broken,
+    /// Answered; none of the above.
+    Done,
+}
+
+impl Protocol {
+    /// Its label.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Artifact => "artifact",
+            Self::Please => "please",
+            Self::Ops => "ops",
+            Self::None => "none",
+        }
+    }
+}
+
+impl Verb {
+    /// Its label.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Get => "get",
+            Self::Head => "head",
+            Self::Put => "put",
+            Self::Post => "post",
+            Self::Delete => "delete",
+            Self::Other => "other",
+        }
+    }
+}
+
+impl Outcome {
+    /// Its label.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Miss => "miss",
+            Self::Unchanged => "unchanged",
+            Self::Stored => "stored",
+            Self::Deleted => "deleted",
+            Self::Refused => "refused",
+            Self::Invalid => "invalid",
+            Self::Failed => "failed",
+            Self::Broken => "broken",
+            Self::Done => "ok",
+        }
+    }
+}
+
+/// Labels of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct RequestLabels {
-    /// `artifact`, `please`, `ops` or `none` (no such route).
+    /// [`Protocol::name`].
     pub protocol: &'static str,
-    /// `get`, `head`, `put`, `post`, `delete`, `other`.
+    /// [`Verb::name`].
     pub verb: &'static str,
-    /// `hit`, `miss`, `unchanged`, `stored`, `deleted`, `refused`, `invalid`, `failed`, `broken`, `ok`.
+    /// [`Outcome::name`].
     pub outcome: &'static str,
 }
 
-/// Bytes or time of a protocol's verb.
+/// Labels of the bytes or the time of a protocol's verb.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct VerbLabels {
-    /// As [`RequestLabels::protocol`].
+    /// [`Protocol::name`].
     pub protocol: &'static str,
-    /// As [`RequestLabels::verb`].
+    /// [`Verb::name`].
     pub verb: &'static str,
 }
 
@@ -47,8 +146,21 @@ pub struct CallLabels {
 
 /// All of Larder's metrics. Clones are the same counters.
 #[derive(Clone)]
-pub struct Metrics {
-    registry: Arc<Registry>,
+pub struct Metrics(Arc<Registered>);
+
+/// Handles of one protocol's verb: looked up once, then an addition.
+#[derive(Default)]
+struct Handles {
+    outcomes: [OnceLock<Counter>; 10],
+    latency: OnceLock<Histogram>,
+    received: OnceLock<Counter>,
+    sent: OnceLock<Counter>,
+}
+
+/// What [`Metrics`] shares.
+pub struct Registered {
+    registry: Registry,
+    handles: [[Handles; 6]; 4],
     /// Requests answered.
     pub requests: Family<RequestLabels, Counter>,
     /// Time from the request's head to the end of its answer.
@@ -102,8 +214,9 @@ impl Metrics {
         registry.register("connections", "Open connections", connections.clone());
         let ready = Gauge::default();
         registry.register("ready", "1 while the store answers, else 0", ready.clone());
-        Self {
-            registry: Arc::new(registry),
+        Self(Arc::new(Registered {
+            registry,
+            handles: Default::default(),
             requests,
             latency,
             received,
@@ -112,7 +225,38 @@ impl Metrics {
             inflight,
             connections,
             ready,
-        }
+        }))
+    }
+
+    fn handles(&self, protocol: Protocol, verb: Verb) -> &Handles {
+        &self.0.handles[protocol as usize][verb as usize]
+    }
+
+    /// Counts a request that is over, and how long it took.
+    pub fn request(&self, protocol: Protocol, verb: Verb, outcome: Outcome, took: Duration) {
+        let handles = self.handles(protocol, verb);
+        let (protocol, verb) = (protocol.name(), verb.name());
+        let counted = || {
+            let labels = RequestLabels { protocol, verb, outcome: outcome.name() };
+            self.requests.get_or_create(&labels).clone()
+        };
+        handles.outcomes[outcome as usize].get_or_init(counted).inc();
+        let timed = || self.latency.get_or_create(&VerbLabels { protocol, verb }).clone();
+        handles.latency.get_or_init(timed).observe(took.as_secs_f64());
+    }
+
+    /// Counts bytes of request bodies.
+    pub fn receive(&self, protocol: Protocol, verb: Verb, bytes: u64) {
+        let labels = VerbLabels { protocol: protocol.name(), verb: verb.name() };
+        let counter = || self.received.get_or_create(&labels).clone();
+        self.handles(protocol, verb).received.get_or_init(counter).inc_by(bytes);
+    }
+
+    /// Counts bytes of response bodies.
+    pub fn send(&self, protocol: Protocol, verb: Verb, bytes: u64) {
+        let labels = VerbLabels { protocol: protocol.name(), verb: verb.name() };
+        let counter = || self.sent.get_or_create(&labels).clone();
+        self.handles(protocol, verb).sent.get_or_init(counter).inc_by(bytes);
     }
 
     /// Counts one request to the store.
@@ -128,11 +272,6 @@ impl Metrics {
             .sum()
     }
 
-    /// Notes how long a request took.
-    pub fn took(&self, protocol: &'static str, verb: &'static str, time: Duration) {
-        self.latency.get_or_create(&VerbLabels { protocol, verb }).observe(time.as_secs_f64());
-    }
-
     /// The page that Prometheus reads (OpenMetrics text).
     pub fn page(&self) -> String {
         let mut page = String::new();
@@ -146,6 +285,20 @@ impl Metrics {
 /// Every outcome of a store request.
 pub const OUTCOMES: [&str; 9] =
     ["ok", "absent", "unchanged", "exists", "conflict", "denied", "unavailable", "corrupt", "cancelled"];
+
+impl std::ops::Deref for Metrics {
+    type Target = Registered;
+
+    fn deref(&self) -> &Registered {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Registered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Registered")
+    }
+}
 
 impl Default for Metrics {
     fn default() -> Self {

@@ -16,13 +16,12 @@ use http::{HeaderValue, StatusCode, Uri};
 use crate::domain::artifact::{ArtifactError, ArtifactKey, ArtifactPath, DeleteTarget, Wanted};
 use crate::domain::reads::{Member, Members, Selection};
 use crate::domain::writes::Kept;
-use crate::metrics::VerbLabels;
+use crate::metrics::{Outcome, Protocol, Verb};
 use crate::payload::ReadError;
 
 use super::auth::{Admin, Reader, Writer};
 use super::multipart::{AFTER_PART, Boundary};
 use super::status::Failure;
-use super::trace::Outcome;
 use super::{App, body, conditional, path};
 
 /// What the client compares with, to the letter.
@@ -105,7 +104,7 @@ async fn store(
 ) -> Result<Response, Failure> {
     let file: ArtifactKey =
         ArtifactPath::parse(segments(request.uri())?).and_then(ArtifactPath::into_file).map_err(invalid)?;
-    let (payload, terms) = body::incoming(request, &app, VerbLabels { protocol: "artifact", verb: "post" })?;
+    let (payload, terms) = body::incoming(request, &app, (Protocol::Artifact, Verb::Post))?;
     match writes.artifact(&file, payload, terms).await? {
         Kept::Stored { etag } => Ok(body::stored(StatusCode::OK, &etag)),
         Kept::Exists => Err(Failure::Exists),

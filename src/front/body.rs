@@ -11,12 +11,11 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body_util::BodyExt as _;
 
 use crate::domain::writes::Terms;
-use crate::metrics::{Metrics, VerbLabels};
+use crate::metrics::{Metrics, Outcome, Protocol, Verb};
 use crate::payload::{Body as Found, BodyError, Content, Meta, Object, Payload, Want};
 
 use super::conditional::HeaderError;
 use super::status::Failure;
-use super::trace::Outcome;
 use super::{App, conditional};
 
 /// What a request body may be.
@@ -32,7 +31,7 @@ fn payload(
     request: Request,
     limits: BodyLimits,
     metrics: Metrics,
-    labels: VerbLabels,
+    counted: (Protocol, Verb),
 ) -> Result<Payload, Failure> {
     let len = request.headers().typed_get::<headers::ContentLength>().map(|length| length.0);
     if request.headers().contains_key(CONTENT_LENGTH) && len.is_none() {
@@ -41,7 +40,7 @@ fn payload(
     if len.is_some_and(|len| len > limits.max_object_size) {
         return Err(Failure::TooLarge(limits.max_object_size));
     }
-    let arriving = Arriving { body: request.into_body(), seen: 0, limits, metrics, labels };
+    let arriving = Arriving { body: request.into_body(), seen: 0, limits, metrics, counted };
     let stream = stream::unfold(Some(arriving), |state| async {
         let mut arriving = state?;
         match arriving.next().await {
@@ -58,7 +57,7 @@ struct Arriving {
     seen: u64,
     limits: BodyLimits,
     metrics: Metrics,
-    labels: VerbLabels,
+    counted: (Protocol, Verb),
 }
 
 impl Arriving {
@@ -90,16 +89,20 @@ fn cause(error: &(dyn std::error::Error + 'static)) -> BodyError {
 
 impl Drop for Arriving {
     fn drop(&mut self) {
-        self.metrics.received.get_or_create(&self.labels).inc_by(self.seen);
+        self.metrics.receive(self.counted.0, self.counted.1, self.seen);
     }
 }
 
 /// What a request brings to be stored: its body within the limits, the digests it declares, whether it may only create.
-pub(crate) fn incoming(request: Request, app: &App, labels: VerbLabels) -> Result<(Payload, Terms), Failure> {
+pub(crate) fn incoming(
+    request: Request,
+    app: &App,
+    counted: (Protocol, Verb),
+) -> Result<(Payload, Terms), Failure> {
     let invalid = |error: HeaderError| Failure::Invalid(error.to_string());
     let declared = conditional::declared(request.headers()).map_err(invalid)?;
     let create = conditional::create_only(request.headers()).map_err(invalid)?;
-    let payload = payload(request, app.limits, app.metrics.clone(), labels)?;
+    let payload = payload(request, app.limits, app.metrics.clone(), counted)?;
     Ok((payload, Terms { declared, create }))
 }
 

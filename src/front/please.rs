@@ -10,7 +10,7 @@ use http::{HeaderValue, StatusCode, Uri};
 
 use crate::domain::please::CacheHash;
 use crate::domain::writes::Kept;
-use crate::metrics::VerbLabels;
+use crate::metrics::{Protocol, Verb};
 
 use super::auth::{Reader, Writer};
 use super::status::Failure;
@@ -55,7 +55,7 @@ async fn store(
     request: Request,
 ) -> Result<Response, Failure> {
     let hash = hash(request.uri())?;
-    let (payload, terms) = body::incoming(request, &app, VerbLabels { protocol: "please", verb: "put" })?;
+    let (payload, terms) = body::incoming(request, &app, (Protocol::Please, Verb::Put))?;
     match writes.please(&hash, payload, terms).await? {
         Kept::Stored { etag } => Ok(body::stored(StatusCode::OK, &etag)),
         Kept::Exists => Err(Failure::Exists),

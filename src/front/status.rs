@@ -9,9 +9,8 @@ use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 
 use crate::domain::{self, Fault};
+use crate::metrics::Outcome;
 use crate::payload::BodyError;
-
-use super::trace::Outcome;
 
 /// Why a request is not answered with what it asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]

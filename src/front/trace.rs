@@ -12,73 +12,31 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderName, HeaderValue, Method, StatusCode, Uri};
 use hyper::body::{Body as _, Frame, SizeHint};
 
-use crate::metrics::{Metrics, RequestLabels, VerbLabels};
+use crate::metrics::{Metrics, Outcome, Protocol, Verb};
 
 /// The header that carries a request's id, in and out.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// What came of a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    /// Found and sent.
-    Hit,
-    /// Not in the cache.
-    Miss,
-    /// The client's copy is current.
-    Unchanged,
-    /// Stored.
-    Stored,
-    /// Removed.
-    Deleted,
-    /// Refused by rights.
-    Refused,
-    /// Refused as malformed.
-    Invalid,
-    /// The store failed.
-    Failed,
-    /// Broke off on its way.
-    Broken,
-    /// Answered; none of the above.
-    Done,
-}
-
-impl Outcome {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Hit => "hit",
-            Self::Miss => "miss",
-            Self::Unchanged => "unchanged",
-            Self::Stored => "stored",
-            Self::Deleted => "deleted",
-            Self::Refused => "refused",
-            Self::Invalid => "invalid",
-            Self::Failed => "failed",
-            Self::Broken => "broken",
-            Self::Done => "ok",
-        }
-    }
-}
-
-fn verb(method: &Method) -> &'static str {
+fn verb(method: &Method) -> Verb {
     match *method {
-        Method::GET => "get",
-        Method::HEAD => "head",
-        Method::PUT => "put",
-        Method::POST => "post",
-        Method::DELETE => "delete",
-        _ => "other",
+        Method::GET => Verb::Get,
+        Method::HEAD => Verb::Head,
+        Method::PUT => Verb::Put,
+        Method::POST => Verb::Post,
+        Method::DELETE => Verb::Delete,
+        _ => Verb::Other,
     }
 }
 
-fn protocol(path: &str) -> &'static str {
+fn protocol(path: &str) -> Protocol {
     match path.trim_start_matches('/').split('/').next() {
-        Some("artifact" | "ping" | "") => "artifact",
-        Some("please") => "please",
-        Some("healthz" | "readyz" | "metrics") => "ops",
-        _ => "none",
+        Some("artifact" | "ping" | "") => Protocol::Artifact,
+        Some("please") => Protocol::Please,
+        Some("healthz" | "readyz" | "metrics") => Protocol::Ops,
+        _ => Protocol::None,
     }
 }
 
@@ -99,7 +57,7 @@ pub(crate) async fn trace(State(metrics): State<Metrics>, request: Request, next
         metrics,
         started: Instant::now(),
         method: request.method().clone(),
-        path: request.uri().path().to_owned(),
+        uri: request.uri().clone(),
         id: request_id(&request),
         status: StatusCode::OK,
         outcome: Outcome::Broken,
@@ -126,7 +84,7 @@ struct Entry {
     metrics: Metrics,
     started: Instant,
     method: Method,
-    path: String,
+    uri: Uri,
     id: HeaderValue,
     status: StatusCode,
     outcome: Outcome,
@@ -135,19 +93,15 @@ struct Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        let (protocol, verb) = (protocol(&self.path), verb(&self.method));
+        let (protocol, verb) = (protocol(self.uri.path()), verb(&self.method));
         let took = self.started.elapsed();
-        let labels = RequestLabels { protocol, verb, outcome: self.outcome.name() };
-        self.metrics.requests.get_or_create(&labels).inc();
-        self.metrics.took(protocol, verb, took);
-        if self.sent > 0 {
-            self.metrics.sent.get_or_create(&VerbLabels { protocol, verb }).inc_by(self.sent);
-        }
+        self.metrics.request(protocol, verb, self.outcome, took);
+        self.metrics.send(protocol, verb, self.sent);
         tracing::info!(
             target: "larder::access",
             request_id = self.id.to_str().unwrap_or_default(),
             method = self.method.as_str(),
-            path = self.path,
+            path = self.uri.path(),
             status = self.status.as_u16(),
             outcome = self.outcome.name(),
             sent_bytes = self.sent,

@@ -30,6 +30,7 @@ mod answers;
 mod body;
 mod manage;
 mod multipart;
+mod pool;
 mod read;
 mod sdk;
 mod sign;

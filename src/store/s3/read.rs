@@ -9,11 +9,11 @@ use futures_util::stream;
 use headers::HeaderMapExt as _;
 use http::{HeaderMap, Method, Response};
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 use sha2::{Digest as _, Sha256};
 
 use super::S3;
 use super::answers::Answer;
+use super::pool::Flow;
 use super::wire::{Call, Reply, Trouble};
 use crate::budget::Held;
 use crate::payload::{Body, ByteRange, Content, Meta, Object, ReadError, Want};
@@ -145,7 +145,7 @@ impl S3 {
     async fn content(
         &self,
         key: &Key,
-        response: Response<Incoming>,
+        response: Response<Flow>,
         length: u64,
         mut check: Check,
     ) -> Result<Content, Trouble> {
@@ -299,7 +299,7 @@ impl Check {
 
 /// An object on its way through.
 struct Reading {
-    body: Incoming,
+    body: Flow,
     left: u64,
     check: Check,
     /// Held back until the next chunk shows that it is not the last, or the checksum holds.

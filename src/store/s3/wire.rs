@@ -14,16 +14,14 @@ use http::header::{CONTENT_LENGTH, HOST, HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Limited};
-use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::sync::Semaphore;
 
 use super::Config;
 use super::answers::{self, Answer};
 use super::body::Chunks;
+use super::pool::{Broken, Flow, Pool};
 use super::sign::{Hash, Signer};
 use crate::metrics::Metrics;
 use crate::store::error::{Error, Kind, Op};
@@ -75,7 +73,7 @@ impl Call {
 #[derive(Debug)]
 pub(super) struct Reply {
     pub(super) answer: Answer,
-    pub(super) response: Response<Incoming>,
+    pub(super) response: Response<Flow>,
 }
 
 /// What one try came to, where it was no usable reply.
@@ -83,8 +81,8 @@ pub(super) struct Reply {
 pub(super) enum Trouble {
     #[error("the bucket answered {status} {code}: {message}")]
     Answer { status: StatusCode, code: String, message: String, answer: Answer },
-    #[error("no connection, or it broke")]
-    Connection(#[source] hyper_util::client::legacy::Error),
+    #[error(transparent)]
+    Connection(Broken),
     #[error("no answer within {0:?}")]
     Slow(Duration),
     #[error("the body broke off")]
@@ -128,8 +126,7 @@ impl Trouble {
 
 /// Signed requests to one bucket.
 pub(super) struct Wire {
-    client: Client<HttpsConnector<HttpConnector>, Chunks>,
-    scheme: Scheme,
+    pool: Arc<Pool>,
     authority: Authority,
     /// As it is signed: with a port wherever the endpoint has one.
     host: HeaderValue,
@@ -164,26 +161,13 @@ fn tls(secure: bool) -> Result<rustls::ClientConfig, std::io::Error> {
     Ok(rooted.with_no_client_auth())
 }
 
-fn client(
-    config: &Config,
-    secure: bool,
-) -> Result<Client<HttpsConnector<HttpConnector>, Chunks>, std::io::Error> {
+fn connector(config: &Config, secure: bool) -> Result<HttpsConnector<HttpConnector>, std::io::Error> {
     let mut tcp = HttpConnector::new();
     tcp.set_connect_timeout(Some(config.connect_timeout));
     tcp.set_nodelay(true);
     tcp.enforce_http(false);
-    let https = HttpsConnectorBuilder::new()
-        .with_tls_config(tls(secure)?)
-        .https_or_http()
-        .enable_http1()
-        .wrap_connector(tcp);
-    Ok(Client::builder(TokioExecutor::new())
-        .pool_timer(TokioTimer::new())
-        .timer(TokioTimer::new())
-        .pool_idle_timeout(Duration::from_secs(20))
-        .pool_max_idle_per_host(256)
-        .http1_max_buf_size(128 * 1024)
-        .build(https))
+    let builder = HttpsConnectorBuilder::new().with_tls_config(tls(secure)?);
+    Ok(builder.https_or_http().enable_http1().wrap_connector(tcp))
 }
 
 impl Wire {
@@ -198,15 +182,15 @@ impl Wire {
         let (Some(scheme), Some(authority)) = (base.scheme().cloned(), base.authority().cloned()) else {
             return Err(wrong("has no host"));
         };
-        let client = client(config, scheme == Scheme::HTTPS)
+        let connector = connector(config, scheme == Scheme::HTTPS)
             .map_err(|error| Error::new(Kind::Denied, Op::Probe, "", error))?;
+        let host = HeaderValue::from_str(authority.as_str()).map_err(|_| wrong("has an odd host"))?;
         let prefix = config.prefix.as_ref().map_or_else(String::new, |key| format!("{key}/"));
         Ok(Self {
-            client,
-            host: HeaderValue::from_str(authority.as_str()).map_err(|_| wrong("has an odd host"))?,
-            scheme,
+            host,
             authority,
             root: base.path().trim_end_matches('/').to_owned(),
+            pool: Pool::new(connector, base, config.connect_timeout),
             prefix,
             signer,
             metrics,
@@ -236,9 +220,6 @@ impl Wire {
     }
 
     async fn request(&self, key: &Key, call: &Call) -> Result<Request<Chunks>, Trouble> {
-        let mut parts = http::uri::Parts::default();
-        parts.scheme = Some(self.scheme.clone());
-        parts.authority = Some(self.authority.clone());
         let target =
             PathAndQuery::from_maybe_shared(self.target(key, &call.query)).map_err(http::Error::from)?;
         let mut headers = HeaderMap::with_capacity(call.headers.len() + 6);
@@ -251,10 +232,9 @@ impl Wire {
         if call.method == Method::PUT {
             headers.insert(CONTENT_LENGTH, call.body.len().into());
         }
-        parts.path_and_query = Some(target);
         let mut request = Request::new(call.body.clone());
         *request.method_mut() = call.method.clone();
-        *request.uri_mut() = Uri::from_parts(parts).map_err(http::Error::from)?;
+        *request.uri_mut() = Uri::from(target);
         *request.headers_mut() = headers;
         Ok(request)
     }
@@ -264,7 +244,7 @@ impl Wire {
         let mut request = self.request(key, call).await?;
         let flow = Arc::new(AtomicU64::new(0));
         request.body_mut().watch(Arc::clone(&flow));
-        let mut sending = std::pin::pin!(self.client.request(request));
+        let mut sending = std::pin::pin!(self.pool.send(request));
         let mut seen = 0;
         let response = loop {
             match tokio::time::timeout(self.first_byte, sending.as_mut()).await {
@@ -281,7 +261,7 @@ impl Wire {
         self.judge(response).await
     }
 
-    async fn judge(&self, response: Response<Incoming>) -> Result<Reply, Trouble> {
+    async fn judge(&self, response: Response<Flow>) -> Result<Reply, Trouble> {
         let status = response.status();
         if status.is_success() || matches!(status.as_u16(), 304 | 412) {
             let answer = answers::judge(status.as_u16(), None);
@@ -298,7 +278,7 @@ impl Wire {
         Err(Trouble::Answer { status, code, message, answer })
     }
 
-    async fn error_of(&self, body: Incoming) -> Result<(String, String), Trouble> {
+    async fn error_of(&self, body: Flow) -> Result<(String, String), Trouble> {
         let bytes = tokio::time::timeout(self.idle, Limited::new(body, ERROR_BODY).collect())
             .await
             .map_err(|_| Trouble::Slow(self.idle))?
@@ -347,7 +327,7 @@ impl Wire {
     }
 
     /// Reads the body of a reply whose length is known to be small.
-    pub(super) async fn collect(&self, response: Response<Incoming>, most: usize) -> Result<Bytes, Trouble> {
+    pub(super) async fn collect(&self, response: Response<Flow>, most: usize) -> Result<Bytes, Trouble> {
         match tokio::time::timeout(self.idle, Limited::new(response.into_body(), most).collect()).await {
             Ok(Ok(all)) => Ok(all.to_bytes()),
             Ok(Err(_)) => Err(Trouble::Broken),
@@ -356,7 +336,7 @@ impl Wire {
     }
 
     /// Reads the rest of an answer that has nothing to say, so that its connection can be used again.
-    pub(super) async fn drain(&self, response: Response<Incoming>) {
+    pub(super) async fn drain(&self, response: Response<Flow>) {
         if let Err(trouble) = self.collect(response, ERROR_BODY).await {
             tracing::debug!(cause = %trouble, "an answer did not end");
         }
