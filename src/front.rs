@@ -66,7 +66,8 @@ pub fn router(app: App, ops: Option<ops::Ops>) -> Router {
 
 /// The operator's routes alone.
 pub fn ops_router(ops: ops::Ops) -> Router {
-    ops::routes(ops).fallback(unknown)
+    let metrics = ops.metrics.clone();
+    ops::routes(ops).fallback(unknown).layer(from_fn_with_state(metrics, trace::trace))
 }
 
 async fn unknown() -> Failure {

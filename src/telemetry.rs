@@ -24,32 +24,20 @@ pub mod field {
     pub const STORE: &str = "store";
     /// Who may write.
     pub const WRITERS: &str = "writers";
-    /// Id of a request.
-    pub const REQUEST: &str = "request";
-    /// Address of the other side.
-    pub const PEER: &str = "peer";
-    /// Name that the caller proved to have.
-    pub const USER: &str = "user";
-    /// Protocol, as in the metrics.
-    pub const PROTOCOL: &str = "protocol";
-    /// Method of a request.
+    /// A request's id, as it is answered in `x-request-id`.
+    pub const REQUEST_ID: &str = "request_id";
+    /// Its method.
     pub const METHOD: &str = "method";
-    /// Path of a request.
+    /// Its path, without the query.
     pub const PATH: &str = "path";
-    /// Status of an answer.
+    /// The status of its answer.
     pub const STATUS: &str = "status";
     /// What came of it, as in the metrics.
     pub const OUTCOME: &str = "outcome";
-    /// Bytes of a request's body.
-    pub const RECEIVED: &str = "received";
-    /// Bytes of an answer's body.
-    pub const SENT: &str = "sent";
-    /// How long it took, in milliseconds.
-    pub const MILLIS: &str = "ms";
-    /// Key of an object.
-    pub const KEY: &str = "key";
-    /// An error with its causes.
-    pub const ERROR: &str = "error";
+    /// Bytes of the answer's body that were sent.
+    pub const SENT_BYTES: &str = "sent_bytes";
+    /// Time from its head to the end of its answer, in microseconds.
+    pub const TOOK_US: &str = "took_us";
 }
 
 /// Why there is no log.

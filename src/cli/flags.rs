@@ -64,7 +64,7 @@ pub(super) struct StoreFlags {
     /// Whether a write into a directory waits for the disk: `never` may lose what a power cut finds in memory
     #[arg(long, env = "LARDER_DIR_SYNC", value_name = "WHEN", default_value = "always")]
     dir_sync: SyncArg,
-    /// Where the bucket is served: http://HOST[:PORT] or https://HOST[:PORT] [default: AWS]
+    /// Where the bucket is served: `http://HOST[:PORT]` or `https://HOST[:PORT]` [default: AWS]
     #[arg(long, env = "LARDER_S3_ENDPOINT", value_name = "URL")]
     s3_endpoint: Option<String>,
     /// Region of the bucket [default: as AWS's own tools find it]

@@ -1,4 +1,4 @@
-//! Who may do what: a handler is *given* a [`Reader`], a [`Writer`] or an [`Admin`], and reaches the domain only through it.
+//! Who may do what: a handler is *given* a `Reader`, a `Writer` or an `Admin`, and reaches the domain only through it.
 //!
 //! The gateway is private to this file: forgetting to ask for a right does not compile. With no user file everybody may do
 //! everything; with one, a user's groups decide (`writers`, `admins`; without a group file every user may do

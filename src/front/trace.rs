@@ -16,6 +16,7 @@ use http::{HeaderName, HeaderValue, Method, StatusCode, Uri};
 use hyper::body::{Body as _, Frame, SizeHint};
 
 use crate::metrics::{Metrics, Outcome, Protocol, Verb};
+use crate::telemetry::field;
 
 /// The header that carries a request's id, in and out.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -97,17 +98,26 @@ impl Drop for Entry {
         let took = self.started.elapsed();
         self.metrics.request(protocol, verb, self.outcome, took);
         self.metrics.send(protocol, verb, self.sent);
-        tracing::info!(
-            target: "larder::access",
-            request_id = self.id.to_str().unwrap_or_default(),
-            method = self.method.as_str(),
-            path = self.uri.path(),
-            status = self.status.as_u16(),
-            outcome = self.outcome.name(),
-            sent_bytes = self.sent,
-            took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
-            "request"
-        );
+        let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let request_id = self.id.to_str().unwrap_or_default();
+        macro_rules! log {
+            ($level:ident) => {
+                tracing::event!(
+                    target: "larder::access",
+                    tracing::Level::$level,
+                    { field::REQUEST_ID } = request_id,
+                    { field::METHOD } = self.method.as_str(),
+                    { field::PATH } = self.uri.path(),
+                    { field::STATUS } = self.status.as_u16(),
+                    { field::OUTCOME } = self.outcome.name(),
+                    { field::SENT_BYTES } = self.sent,
+                    { field::TOOK_US } = took_us,
+                    "request"
+                )
+            };
+        }
+        // Probes come every few seconds and say nothing.
+        if protocol == Protocol::Ops { log!(DEBUG) } else { log!(INFO) }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The verbs that the SDK carries: listings, deletes, copies, leftovers.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
@@ -14,6 +15,7 @@ use futures_util::stream::{self, Stream, TryStreamExt as _};
 use http::Method;
 
 use super::answers::Answer;
+use super::read::META_CRC;
 use super::wire::{Call, Trouble};
 use super::{S3, Sse, escape, sdk};
 use crate::payload::Meta;
@@ -141,7 +143,9 @@ impl S3 {
 
     /// See [`crate::store::Store::touch`]. Two requests up to 5 GiB.
     pub(crate) async fn touch(&self, key: &Key) -> Result<bool, Error> {
-        let Some(meta) = self.head(key).await? else { return Ok(false) };
+        let Some((meta, crc)) = self.head_and_crc(key).await? else { return Ok(false) };
+        let kept =
+            crc.map(|crc| HashMap::from([(META_CRC.trim_start_matches("x-amz-meta-").to_owned(), crc)]));
         if meta.size > COPY_MOST {
             return self.touch_large(key, &meta).await;
         }
@@ -153,6 +157,7 @@ impl S3 {
             .copy_source(self.source(key))
             .copy_source_if_match(format!("\"{}\"", meta.etag))
             .content_type("application/octet-stream")
+            .set_metadata(kept)
             .metadata_directive(MetadataDirective::Replace);
         let call = match &self.sse {
             None => call,

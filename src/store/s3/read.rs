@@ -171,18 +171,21 @@ impl S3 {
 
     /// See [`crate::store::Store::head`]. One request.
     pub(crate) async fn head(&self, key: &Key) -> Result<Option<Meta>, Error> {
+        Ok(self.head_and_crc(key).await?.map(|(meta, _)| meta))
+    }
+
+    /// As [`S3::head`], and the checksum that rides as user metadata, if any.
+    pub(super) async fn head_and_crc(&self, key: &Key) -> Result<Option<(Meta, Option<String>)>, Error> {
         let call = Call::new(Op::Head, "head", Method::HEAD);
         let result = self.wire.send(key, call, |reply| {
             let headers = reply.response.headers();
-            let meta = content_length(headers).map(|size| Meta {
-                size,
-                etag: etag(headers),
-                modified: modified(headers),
-            });
-            ready(meta.ok_or(Trouble::Broken)).boxed()
+            let crc = text(headers, META_CRC).map(str::to_owned);
+            let about = content_length(headers)
+                .map(|size| (Meta { size, etag: etag(headers), modified: modified(headers) }, crc));
+            ready(about.ok_or(Trouble::Broken)).boxed()
         });
         match result.await {
-            Ok(meta) => Ok(Some(meta)),
+            Ok(about) => Ok(Some(about)),
             Err(error) if absent(&error) => Ok(None),
             Err(error) => Err(error),
         }
