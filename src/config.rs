@@ -205,7 +205,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_object_size: 10 << 30,
-            max_inflight_bytes: 64 << 20,
+            max_inflight_bytes: 48 << 20,
             max_connections: 4096,
             body_idle_timeout: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(25),

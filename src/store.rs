@@ -134,7 +134,16 @@ impl Store {
         }
     }
 
-    /// What is known of an object. `None` only where there is no such object.
+    /// Makes sure of an absence that only [`Store::head`] has told, and no listing will: a bucket's answer to HEAD does not
+    /// say whether it is the object that is missing or the bucket.
+    pub async fn confirm_absence(&self) -> Result<(), Error> {
+        match &*self.backend {
+            Backend::Dir(_) => Ok(()),
+            Backend::S3(s3) => s3.probe().await,
+        }
+    }
+
+    /// What is known of an object. `None` where there is no such object; see [`Store::confirm_absence`].
     pub async fn head(&self, key: &Key) -> Result<Option<Meta>, Error> {
         match &*self.backend {
             Backend::Dir(dir) => dir.head(key).await,

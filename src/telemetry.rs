@@ -14,7 +14,7 @@ use crate::config::{Log, LogFormat};
 pub mod sink;
 
 /// Names of fields that several places write, so that one query finds them all. For
-/// `info!({ field::KEY } = %key, "…")`.
+/// `info!({ field::PATH } = %key, "…")`.
 pub mod field {
     /// Address that HTTP is served on.
     pub const LISTEN: &str = "listen";
@@ -150,7 +150,7 @@ mod tests {
         let log = Log { format, verbosity, directives: directives.map(str::to_owned) };
         let subscriber = subscriber(&log, move || writer.clone()).unwrap();
         tracing::subscriber::with_default(subscriber, || {
-            tracing::info!({ field::KEY } = "a/b", { field::STATUS } = 200, "stored");
+            tracing::info!({ field::PATH } = "a/b", { field::STATUS } = 200, "stored");
             tracing::debug!("detail");
             tracing::info!(target: "aws_sdk_s3::x", "noise");
             tracing::warn!(target: "hyper_util::y", "trouble");
@@ -163,7 +163,7 @@ mod tests {
         let text = logged(LogFormat::Json, 0, None);
         let first: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
         assert_eq!(first["message"], "stored");
-        assert_eq!(first["key"], "a/b");
+        assert_eq!(first["path"], "a/b");
         assert_eq!(first["status"], 200);
         assert_eq!(first["level"], "INFO");
         assert!(first["timestamp"].is_string());

@@ -209,7 +209,7 @@ struct LimitFlags {
           value_parser = values::size)]
     max_object_size: u64,
     /// Bytes of bodies held in memory by all requests together; when spent, requests wait
-    #[arg(long, env = "LARDER_MAX_INFLIGHT_BYTES", value_name = "SIZE", default_value = "64MiB",
+    #[arg(long, env = "LARDER_MAX_INFLIGHT_BYTES", value_name = "SIZE", default_value = "48MiB",
           value_parser = values::size)]
     max_inflight_bytes: u64,
     /// Connections open at a time; more wait in the system's backlog

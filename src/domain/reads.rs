@@ -7,7 +7,7 @@ use super::artifact::{ArtifactKey, EntryKey};
 use super::glob::Glob;
 use super::layout::{self, Stored};
 use super::please::CacheHash;
-use super::{Error, Reads};
+use super::{Error, Fault, Reads};
 use crate::payload::{Body, Content, Meta, Object, ReadError, Want};
 use crate::store::{Key, Listed, Listing, Prefix, SMALL, Store};
 
@@ -78,9 +78,13 @@ impl Reads {
         Ok(self.store.get(&layout::please(hash), want).await?)
     }
 
-    /// About one entry of Please v14 and later. One request to the store.
+    /// About one entry of Please v14 and later. One request to the store, two for a miss.
     pub async fn please_meta(&self, hash: &CacheHash) -> Result<Option<Meta>, Error> {
-        Ok(self.store.head(&layout::please(hash)).await?)
+        let meta = self.store.head(&layout::please(hash)).await?;
+        if meta.is_none() {
+            self.store.confirm_absence().await?;
+        }
+        Ok(meta)
     }
 
     /// One file of an entry. One request to the store.
@@ -88,7 +92,8 @@ impl Reads {
         Ok(self.store.get(&layout::artifact(file), want).await?)
     }
 
-    /// About one file of an entry. One request to the store.
+    /// About one file of an entry. One request to the store. Where it is absent, ask [`Reads::any`]: the name may be a
+    /// directory's.
     pub async fn artifact_meta(&self, file: &ArtifactKey) -> Result<Option<Meta>, Error> {
         Ok(self.store.head(&layout::artifact(file)).await?)
     }
@@ -115,7 +120,14 @@ impl Reads {
                 *broken = member.is_err();
                 ready(go_on.then_some(member))
             });
-        Ok(Some(members.boxed()))
+        let mut members = members.boxed();
+        // Nothing has been said yet: a first file that cannot be read is a failure, not an answer that breaks.
+        let first = match members.next().await {
+            Some(Err(ReadError::Broken)) => return Err(Error::Store(Fault::Unavailable)),
+            Some(Err(ReadError::Corrupt)) => return Err(Error::Store(Fault::Corrupt)),
+            first @ (Some(Ok(_)) | None) => first,
+        };
+        Ok(Some(stream::iter(first).chain(members).boxed()))
     }
 }
 

@@ -12,6 +12,7 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use bytes::Bytes;
+use headers::HeaderMapExt as _;
 use http::{HeaderName, HeaderValue, Method, StatusCode, Uri};
 use hyper::body::{Body as _, Frame, SizeHint};
 
@@ -77,7 +78,8 @@ pub(crate) async fn trace(State(metrics): State<Metrics>, request: Request, next
     }
     let complete = entry.outcome;
     entry.outcome = Outcome::Broken;
-    Response::from_parts(head, Body::new(Sending { body, complete, entry }))
+    let announced = head.headers.typed_get::<headers::ContentLength>().map(|length| length.0);
+    Response::from_parts(head, Body::new(Sending { body, announced, complete, entry }))
 }
 
 /// A request under way. Logged and counted when dropped: however it ends, it ends here.
@@ -124,6 +126,8 @@ impl Drop for Entry {
 /// A body on its way out: counts, and notes whether it came to its end.
 struct Sending {
     body: Body,
+    /// Its length, where the head tells it: hyper stops asking once it has so much.
+    announced: Option<u64>,
     complete: Outcome,
     entry: Entry,
 }
@@ -142,7 +146,8 @@ impl hyper::body::Body for Sending {
             None => self.entry.outcome = self.complete,
             Some(Err(_)) => {}
         }
-        if self.body.is_end_stream() && !matches!(frame, Some(Err(_))) {
+        let whole = self.body.is_end_stream() || self.announced == Some(self.entry.sent);
+        if whole && !matches!(frame, Some(Err(_))) {
             self.entry.outcome = self.complete;
         }
         Poll::Ready(frame)

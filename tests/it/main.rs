@@ -1,7 +1,23 @@
 //! One test binary; modules are named by promise.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
+mod abandoned;
+mod artifact_http;
+mod auth_matrix;
 mod cli;
+mod cli_page;
+mod conditional;
+mod counted;
+mod faults;
+mod hostile;
+mod killed;
 mod laws;
+mod leaks;
+mod memory;
+mod metrics_page;
+mod please_http;
+mod replicas;
+mod rooms;
 mod serving;
 mod support;
+mod surface;

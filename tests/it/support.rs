@@ -6,6 +6,7 @@
 
 pub(crate) mod backends;
 pub(crate) mod balancer;
+pub(crate) mod gateway;
 pub(crate) mod http;
 pub(crate) mod process;
 pub(crate) mod proxy;

@@ -63,7 +63,8 @@ impl S3 {
         token: Option<String>,
     ) -> Result<ListObjectsV2Output, Error> {
         let most = how.limit.unwrap_or(BATCH).min(BATCH);
-        self.client
+        let page = self
+            .client
             .list_objects_v2()
             .bucket(&self.bucket)
             .prefix(format!("{}{prefix}", self.root()))
@@ -73,7 +74,11 @@ impl S3 {
             .max_keys(i32::try_from(most).unwrap_or(1000))
             .send()
             .await
-            .map_err(|error| sdk::error(Op::List, prefix, &error))
+            .map_err(|error| sdk::error(Op::List, prefix, &error))?;
+        if is_cut(&page) {
+            return Err(Error::new(Kind::Unavailable, Op::List, prefix, "a listing was cut short"));
+        }
+        Ok(page)
     }
 
     /// Objects and common prefixes of a page, merged into one order. Names that are no keys were not stored by us.
@@ -284,6 +289,15 @@ impl S3 {
             _ => Ok(()),
         }
     }
+}
+
+/// Whether the end of a page is missing: the SDK reads as far as it gets and calls that the whole, and a listing of
+/// nothing would be a miss. Each page says whether more follow, and how many lines it has (S3 "ListObjectsV2"; some
+/// servers leave the count out).
+fn is_cut(page: &ListObjectsV2Output) -> bool {
+    let lines = page.contents().len() + page.common_prefixes().len();
+    page.is_truncated.is_none()
+        || page.key_count.is_some_and(|said| usize::try_from(said).is_ok_and(|said| said > lines))
 }
 
 fn warn_once(name: &str) {

@@ -1,18 +1,22 @@
 //! Multipart uploads: parts go up while the next one comes in, a bounded number at once; whatever ends one early
 //! aborts it, being dropped too.
 
+use std::time::Duration;
+
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, StreamExt as _};
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::error::SdkError;
+use aws_sdk_s3::operation::abort_multipart_upload::builders::AbortMultipartUploadFluentBuilder;
 use aws_sdk_s3::operation::complete_multipart_upload::CompleteMultipartUploadError;
 use aws_sdk_s3::operation::create_multipart_upload::builders::CreateMultipartUploadFluentBuilder;
 use aws_sdk_s3::types::{
     ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart, ServerSideEncryption,
 };
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
 use super::answers::Answer;
@@ -29,6 +33,8 @@ use crate::store::{Mode, PART, Stored};
 
 /// Most parts of one upload under way at once.
 const PARALLEL: usize = 4;
+/// How long after an upload was aborted its last parts may arrive.
+const STRAGGLERS: Duration = Duration::from_secs(1);
 /// Most parts of one upload (S3 "Multipart upload limits").
 const PARTS: i32 = 10_000;
 
@@ -70,13 +76,24 @@ impl Drop for Open {
             .abort_multipart_upload()
             .bucket(std::mem::take(&mut self.bucket))
             .key(std::mem::take(&mut self.name))
-            .upload_id(std::mem::take(&mut self.id))
-            .send();
+            .upload_id(std::mem::take(&mut self.id));
         self.tracker.spawn(async move {
-            if let Err(error) = abort.await {
-                tracing::warn!(cause = %sdk::chain(&error), "a broken upload could not be aborted: it waits to be reaped");
-            }
+            forget(abort.clone()).await;
+            // A part that was under way may arrive after the abort and is kept then, so the abort has to be repeated (S3 API
+            // reference, "AbortMultipartUpload").
+            tokio::time::sleep(STRAGGLERS).await;
+            forget(abort).await;
         });
+    }
+}
+
+async fn forget(abort: AbortMultipartUploadFluentBuilder) {
+    match abort.send().await {
+        Ok(_) => {}
+        Err(error) if sdk::answer(&error) == Answer::NoUpload => {}
+        Err(error) => {
+            tracing::warn!(cause = %sdk::chain(&error), "a broken upload could not be aborted: it waits to be reaped");
+        }
     }
 }
 
@@ -181,21 +198,22 @@ impl S3 {
             }
             Checksums::WhenRequired => call,
         };
-        let begun = encrypted(call, self.sse.as_ref())
-            .send()
-            .await
-            .map_err(|error| sdk::error(Op::Put, key, &error))?;
-        let id = begun
-            .upload_id
-            .ok_or_else(|| Error::new(Kind::Corrupt, Op::Put, key, "an upload without a name"))?;
-        Ok(Open {
-            client: self.client.clone(),
-            tracker: self.tracker.clone(),
-            bucket: self.bucket.clone(),
-            name,
-            id,
-            done: false,
-        })
+        let sent = encrypted(call, self.sse.as_ref()).send();
+        let (client, tracker, bucket) = (self.client.clone(), self.tracker.clone(), self.bucket.clone());
+        let of = key.clone();
+        let (tell, told) = oneshot::channel();
+        // In a task of its own: were the call dropped half way, the upload would begin and nobody know its name. Where
+        // nobody waits for it any more it is dropped here, which aborts it.
+        self.tracker.spawn(async move {
+            let begun = sent.await.map_err(|error| sdk::error(Op::Put, &of, &error));
+            let opened = begun.and_then(|begun| {
+                let nameless = || Error::new(Kind::Corrupt, Op::Put, &of, "an upload without a name");
+                let id = begun.upload_id.ok_or_else(nameless)?;
+                Ok(Open { client, tracker, bucket, name, id, done: false })
+            });
+            drop(tell.send(opened));
+        });
+        told.await.unwrap_or_else(|error| Err(Error::new(Kind::Unavailable, Op::Put, key, error)))
     }
 
     async fn complete(

@@ -81,7 +81,7 @@ impl S3 {
             call = call.header("if-none-match", &format!("\"{known}\""));
         }
         if let Some(range) = range {
-            call = call.header("range", &range.to_string());
+            call = call.header("range", &countable(range).to_string());
             if let Some(etag) = &want.range_if {
                 call = call.header("if-match", &format!("\"{etag}\""));
             }
@@ -212,6 +212,17 @@ pub(super) fn absent(error: &Error) -> bool {
 
 fn beyond(error: &Error) -> bool {
     answer_of(error) == Some(Answer::Unsatisfiable)
+}
+
+/// The same range in numbers that servers can count in. They count in signed 64 bits, and take what does not fit for no
+/// range at all; no object is anywhere near so large.
+fn countable(range: ByteRange) -> ByteRange {
+    let most = |offset: u64| offset.min(1 << 62);
+    match range {
+        ByteRange::From(first) => ByteRange::From(most(first)),
+        ByteRange::Between(first, last) => ByteRange::Between(most(first), most(last)),
+        ByteRange::Suffix(length) => ByteRange::Suffix(most(length)),
+    }
 }
 
 /// Cuts a range out of an object that was read whole.

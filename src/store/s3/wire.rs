@@ -258,10 +258,10 @@ impl Wire {
                 }
             }
         };
-        self.judge(response).await
+        self.judge(&call.method, response).await
     }
 
-    async fn judge(&self, response: Response<Flow>) -> Result<Reply, Trouble> {
+    async fn judge(&self, method: &Method, response: Response<Flow>) -> Result<Reply, Trouble> {
         let status = response.status();
         if status.is_success() || matches!(status.as_u16(), 304 | 412) {
             let answer = answers::judge(status.as_u16(), None);
@@ -269,7 +269,10 @@ impl Wire {
         }
         let (head, body) = response.into_parts();
         let (code, message) = self.error_of(body).await?;
-        let answer = answers::judge(status.as_u16(), (!code.is_empty()).then_some(code.as_str()));
+        // Only HEAD's answers have no body to hold a code. A 404 of anybody else that has none is not the bucket's: a wrong
+        // endpoint, a proxy's own page, an answer cut short.
+        let coded = *method != Method::HEAD || !code.is_empty();
+        let answer = answers::judge(status.as_u16(), coded.then_some(code.as_str()));
         if answer == Answer::Skewed
             && let Some(date) = head.headers.typed_get::<headers::Date>()
         {

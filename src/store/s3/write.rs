@@ -174,7 +174,7 @@ impl S3 {
         }
         let doubtful: Vec<Key> =
             key.ancestors().filter(|above| above.as_str().split('/').count() > settled).collect();
-        let found = try_join_all(doubtful.iter().map(|above| self.head(above))).await?;
+        let found = try_join_all(doubtful.iter().map(|above| self.head_and_crc(above))).await?;
         if found.iter().any(Option::is_some) {
             return Err(conflict());
         }

@@ -86,7 +86,7 @@ impl S3Server {
             path_style: None,
             sse: None,
             checksums: s3::Checksums::Always,
-            attempts: 3,
+            attempts: 5,
             connect_timeout: Duration::from_secs(3),
             first_byte_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(10),
