@@ -31,6 +31,8 @@ const PROBE: Duration = Duration::from_secs(5);
 const PROBE_MOST: Duration = Duration::from_secs(20);
 /// How often leftovers of broken uploads are looked for.
 const REAP: Duration = Duration::from_secs(3600);
+/// How soon again where there were some.
+const REAP_AGAIN: Duration = Duration::from_secs(2);
 
 /// Why the gateway did not start, or did not end well.
 #[derive(Debug, thiserror::Error)]
@@ -220,14 +222,21 @@ async fn watch_store(store: Store, readiness: Readiness, metrics: Metrics) {
     }
 }
 
-/// Removes what broken uploads left behind, at start and once an hour.
+/// Removes what broken uploads left behind, at start and once an hour. Where there was something it looks again at once:
+/// a part that was under way may arrive after its upload was aborted, and is kept then.
 async fn reap(store: Store, age: Duration) {
     loop {
-        match store.reap(&layout::rooms(), age).await {
-            Ok(0) => {}
-            Ok(count) => info!(count, "removed what broken uploads had left"),
-            Err(error) => warn!(cause = %error.chain(), "leftovers of broken uploads could not be removed"),
-        }
-        tokio::time::sleep(REAP.mul_f32(0.75 + fastrand::f32() / 2.0)).await;
+        let pause = match store.reap(&layout::rooms(), age).await {
+            Ok(0) => REAP,
+            Ok(count) => {
+                info!(count, "removed what broken uploads had left");
+                REAP_AGAIN
+            }
+            Err(error) => {
+                warn!(cause = %error.chain(), "leftovers of broken uploads could not be removed");
+                REAP
+            }
+        };
+        tokio::time::sleep(pause.mul_f32(0.75 + fastrand::f32() / 2.0)).await;
     }
 }

@@ -116,19 +116,24 @@ impl S3 {
         }
         call.hash = Hash::Sha256(body.sha256());
         call.body = body;
-        self.wire
-            .send(key, call, |reply| {
-                async move {
-                    if reply.answer == Answer::Failed {
-                        return Ok(Stored::Exists);
-                    }
-                    let etag = etag(reply.response.headers());
-                    self.wire.drain(reply.response).await;
-                    Ok(Stored::Done { etag })
+        let sent = self.wire.send(key, call, |reply| {
+            async move {
+                if reply.answer == Answer::Failed {
+                    return Ok(Stored::Exists);
                 }
-                .boxed()
-            })
-            .await
+                let etag = etag(reply.response.headers());
+                self.wire.drain(reply.response).await;
+                Ok(Stored::Done { etag })
+            }
+            .boxed()
+        });
+        match sent.await {
+            // A server that refuses a large body before it has read it may hang up, and its refusal be lost with that.
+            Err(error) if mode == Mode::Create && error.kind == Kind::Unavailable => {
+                self.head(key).await?.map_or(Err(error), |_| Ok(Stored::Exists))
+            }
+            sent => sent,
+        }
     }
 
     /// Sends one part; its validator.
