@@ -12,6 +12,8 @@ mod link;
 mod process;
 #[path = "load/report.rs"]
 mod report;
+#[path = "load/sign.rs"]
+mod sign;
 
 use std::io::{Write, stdout};
 use std::process::ExitCode;
@@ -27,6 +29,7 @@ use crate::body::Size;
 use crate::link::{Link, Plan};
 use crate::process::Group;
 use crate::report::{Report, Tally};
+use crate::sign::Access;
 
 /// Whatever ends the run: wrong arguments, a process that is not there.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -86,6 +89,9 @@ struct Options {
     /// HTTP Basic, NAME:PASSWORD
     #[arg(long)]
     user: Option<String>,
+    /// Access key of an S3 server, NAME:SECRET: each GET is signed, once, before the run (of at most 15 minutes)
+    #[arg(long, conflicts_with = "user")]
+    sign: Option<Access>,
     /// Processes of a server, with their children: [NAME=]PID[,PID]; may be repeated
     #[arg(long)]
     pid: Vec<Group>,

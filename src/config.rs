@@ -11,9 +11,9 @@ pub use location::{Location, LocationError};
 
 use crate::budget::Budget;
 use crate::metrics::Metrics;
-pub use crate::store::dir::Sync;
+pub use crate::store::dir::{Config as DirConfig, Sync};
 pub use crate::store::s3::{Checksums, Config as S3Config, Sse};
-use crate::store::{Error, PART, Store, dir};
+use crate::store::{Error, PART, Store};
 
 mod location;
 
@@ -91,8 +91,8 @@ impl Config {
 /// Which store, and how it is used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoreConfig {
-    /// A directory of this machine, and whether writes wait for the disk.
-    Dir(PathBuf, Sync),
+    /// A directory of this machine.
+    Dir(DirConfig),
     /// A bucket.
     S3(S3Config),
 }
@@ -119,7 +119,7 @@ impl StoreConfig {
     /// Opens the store. Whether it answers is another question: [`Store::probe`].
     pub async fn open(self, budget: Budget, metrics: Metrics) -> Result<Store, Error> {
         match self {
-            Self::Dir(root, sync) => Store::dir(dir::Config { root, sync }, budget, metrics),
+            Self::Dir(config) => Store::dir(config, budget, metrics),
             Self::S3(config) => Store::s3(config, budget, metrics).await,
         }
     }
@@ -262,7 +262,7 @@ mod tests {
 
     fn config() -> Config {
         Config {
-            store: StoreConfig::Dir("/x".into(), Sync::Always),
+            store: StoreConfig::Dir(DirConfig { root: "/x".into(), sync: Sync::Always, memory: 0 }),
             listen: "127.0.0.1:8080".parse().unwrap(),
             ops_listen: None,
             auth: AuthConfig::default(),

@@ -39,6 +39,8 @@ pub struct Payload {
     pub len: Option<u64>,
     /// The bytes. The stream ends after its first error.
     pub stream: BoxStream<'static, Result<Bytes, BodyError>>,
+    /// The same bytes in one piece, where somebody has them at hand and holds their share of the budget.
+    pub(crate) whole: Option<Bytes>,
 }
 
 impl Payload {
@@ -47,7 +49,12 @@ impl Payload {
         len: Option<u64>,
         stream: impl Stream<Item = Result<Bytes, BodyError>> + Send + 'static,
     ) -> Self {
-        Self { len, stream: stream.boxed() }
+        Self { len, stream: stream.boxed(), whole: None }
+    }
+
+    /// Bytes that the caller has in memory anyway, and has its share of the budget for until the body is stored.
+    pub fn held(bytes: Bytes) -> Self {
+        Self { whole: Some(bytes.clone()), ..Self::from(bytes) }
     }
 }
 
@@ -124,7 +131,12 @@ pub struct Meta {
     pub etag: String,
     /// When the object was stored, or last refreshed.
     pub modified: SystemTime,
+    /// What the writer attached, see [`MARK_MOST`]. Lost where a store cannot keep it.
+    pub mark: Option<String>,
 }
+
+/// Most bytes of a mark: a short text of visible ASCII characters that comes and goes with the object.
+pub const MARK_MOST: usize = 80;
 
 /// An object that was found, and as much of it as was asked for.
 #[derive(Debug)]
@@ -200,6 +212,8 @@ pub struct Want {
     pub range: Option<ByteRange>,
     /// The part is wanted only of the object with this validator, else the whole (`If-Range`).
     pub range_if: Option<String>,
+    /// The caller holds a share of the budget for what this reads.
+    pub paid: bool,
 }
 
 impl Want {

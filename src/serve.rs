@@ -75,9 +75,10 @@ pub async fn serve(config: Config) -> Result<(), Error> {
     let drain = Drain::new();
     let signals = Signals::install().map_err(Error::Signals)?;
 
-    let main = bind(config.listen, &config, &metrics).await?;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let main = bind(config.listen, cores, &config, &metrics).await?;
     let ops_server = match config.ops_listen {
-        Some(addr) => Some(bind(addr, &config, &metrics).await?),
+        Some(addr) => Some(bind(addr, 0, &config, &metrics).await?),
         None => None,
     };
     let gate = gate(&config.auth, &tasks, &stop)?;
@@ -123,7 +124,7 @@ fn raise_descriptors() {
     }
 }
 
-async fn bind(addr: SocketAddr, config: &Config, metrics: &Metrics) -> Result<Server, Error> {
+async fn bind(addr: SocketAddr, workers: usize, config: &Config, metrics: &Metrics) -> Result<Server, Error> {
     let limits = &config.limits;
     let limits = server::Limits {
         max_connections: limits.max_connections,
@@ -133,6 +134,7 @@ async fn bind(addr: SocketAddr, config: &Config, metrics: &Metrics) -> Result<Se
         body_timeout: limits.body_idle_timeout,
         drain_timeout: limits.drain_timeout,
         max_age: limits.max_connection_age,
+        workers,
         ..server::Limits::default()
     };
     Server::bind(addr, limits, metrics.clone()).await.map_err(|source| Error::Bind { addr, source })

@@ -7,6 +7,7 @@ mod connection;
 mod drain;
 mod io;
 mod service;
+mod workers;
 
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -23,6 +24,7 @@ use tracing::{debug, warn};
 use self::activity::{LONGEST, Order};
 use self::connection::Hub;
 pub use self::drain::{Drain, Drained, Signals};
+use self::workers::Workers;
 use crate::metrics::Metrics;
 
 /// Connections that the kernel completes before we accept them.
@@ -36,7 +38,7 @@ const QUIET: Duration = Duration::from_secs(60);
 /// After the drain's time is over: how long the tasks that were told to stop may take to do so.
 const LAST_CALL: Duration = Duration::from_secs(1);
 
-/// What a peer may take of us. Every time-out closes one connection or one stream, never the server.
+/// What a peer may take of us, and what serves it. Every time-out closes one connection or one stream, never the server.
 #[derive(Debug, Clone)]
 pub struct Limits {
     /// Connections at once. One more is accepted and waits; the connection idle longest is closed for it. 4096.
@@ -58,6 +60,8 @@ pub struct Limits {
     pub max_age: Option<Duration>,
     /// The share of `max_age` by which it varies either way, lest all connections come back at once. 0.1.
     pub max_age_jitter: f64,
+    /// Threads that connections are dealt out to, each with a runtime of its own; 0: all run on the caller's. 0.
+    pub workers: usize,
 }
 
 impl Default for Limits {
@@ -71,6 +75,7 @@ impl Default for Limits {
             drain_timeout: Duration::from_secs(25),
             max_age: Some(Duration::from_secs(30 * 60)),
             max_age_jitter: 0.1,
+            workers: 0,
         }
     }
 }
@@ -89,6 +94,7 @@ pub struct Server {
     listener: TcpListener,
     addr: SocketAddr,
     limits: Limits,
+    workers: Workers,
     metrics: Metrics,
 }
 
@@ -96,7 +102,7 @@ impl Server {
     /// Binds, and has the kernel queue connections until [`run`](Self::run).
     ///
     /// # Errors
-    /// What the operating system says: the address is taken, is not ours, or needs a privilege.
+    /// What the operating system says: the address is taken, is not ours, or needs a privilege; or it gives no thread.
     pub async fn bind(addr: SocketAddr, limits: Limits, metrics: Metrics) -> std::io::Result<Self> {
         let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
@@ -105,7 +111,8 @@ impl Server {
         socket.listen(BACKLOG)?;
         let listener = TcpListener::from_std(socket.into())?;
         let addr = listener.local_addr()?;
-        Ok(Self { listener, addr, limits, metrics })
+        let workers = Workers::start(limits.workers)?;
+        Ok(Self { listener, addr, limits, workers, metrics })
     }
 
     /// Where it listens: the port that the system chose, if it was asked to.
@@ -118,13 +125,13 @@ impl Server {
     ///
     /// Each request carries the peer as an [`axum::extract::ConnectInfo`] of its socket address.
     pub async fn run(self, router: Router, drain: Drain) -> Drained {
-        let Self { listener, limits, metrics, .. } = self;
+        let Self { listener, limits, workers, metrics, .. } = self;
         let hub = Arc::new(Hub::new(router, limits, metrics));
         let mut gate = Gate::new(hub.limits.max_connections);
         tokio::select! {
             biased;
             () = drain.begun() => {}
-            () = gate.accept(&listener, &hub) => {}
+            () = gate.accept(&listener, &hub, &workers) => {}
         }
         drop(listener);
         finish(&hub).await
@@ -161,13 +168,15 @@ impl Gate {
     }
 
     /// Accepts for ever: no error of one connection, nor of all of them, ends the loop.
-    async fn accept(&mut self, listener: &TcpListener, hub: &Arc<Hub>) {
+    async fn accept(&mut self, listener: &TcpListener, hub: &Arc<Hub>, workers: &Workers) {
         loop {
             match listener.accept().await {
                 Ok((stream, peer)) => {
                     let permit = self.admit(hub).await;
                     tune(&stream);
-                    hub.open(stream, peer, permit);
+                    if let Err(error) = hub.open(stream, peer, permit, workers.place()) {
+                        debug!(%error, "a connection could not be handed on");
+                    }
                 }
                 Err(error) if is_of_the_peer(&error) => {
                     debug!(%error, "a connection broke before it was accepted")

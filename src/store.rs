@@ -32,23 +32,28 @@ pub const SMALL: usize = 64 * 1024;
 pub const BATCH: usize = 1000;
 
 /// How to write.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Mode {
     /// The new object takes the place of an old one.
     #[default]
     Replace,
     /// Only where nothing is there: of several writers one wins.
     Create,
+    /// Only in the place of the object with this validator: of several writers who saw the same one wins. For objects of
+    /// at most [`PART`] bytes.
+    Swap(String),
 }
 
 /// The conditions of a put.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Put {
     /// Replace or create.
     pub mode: Mode,
     /// How many leading segments of the key can only ever be directories: nobody can have stored an object under
     /// their names, so the store need not ask. 0 where nothing is known.
     pub settled: usize,
+    /// Kept with the object, and replaced with it: [`Meta::mark`].
+    pub mark: Option<String>,
 }
 
 /// How a put ended.
@@ -59,7 +64,7 @@ pub enum Stored {
         /// Opaque validator, as [`Meta::etag`].
         etag: String,
     },
-    /// [`Mode::Create`], and somebody was first.
+    /// [`Mode::Create`], and somebody was first; [`Mode::Swap`], and it is another by now, or gone.
     Exists,
 }
 

@@ -10,7 +10,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, HOST};
-use http::{HeaderValue, Method, Request, StatusCode, Uri};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::BodyExt;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
@@ -31,6 +31,8 @@ struct Target {
     template: String,
     /// The paths of the first keys.
     table: Vec<Uri>,
+    /// What signs a GET of each of them.
+    signed: Vec<HeaderMap>,
 }
 
 /// What is asked, of whom.
@@ -78,8 +80,8 @@ impl Plan {
     }
 
     fn request(&self, target: &Target, verb: Verb, key: u64) -> Result<Request<Payload>, http::Error> {
-        let known = usize::try_from(key - self.first).ok().and_then(|index| target.table.get(index));
-        let uri = match known {
+        let index = usize::try_from(key - self.first).unwrap_or(usize::MAX);
+        let uri = match target.table.get(index) {
             Some(uri) => uri.clone(),
             None => name(&target.template, &self.block, self.size, key).try_into()?,
         };
@@ -93,7 +95,11 @@ impl Plan {
         if let Some(value) = &self.authorization {
             request = request.header(AUTHORIZATION, value);
         }
-        request.body(body)
+        let mut request = request.body(body)?;
+        if let Some(signature) = target.signed.get(index) {
+            request.headers_mut().extend(signature.clone());
+        }
+        Ok(request)
     }
 
     fn expects(&self, status: StatusCode) -> bool {
@@ -116,7 +122,13 @@ impl Target {
         let table = (0..known)
             .map(|index| name(&template, block, options.size, options.first + index).try_into())
             .collect::<Result<Vec<Uri>, _>>()?;
-        Ok(Self { address, host: HeaderValue::from_str(host)?, template, table })
+        let signed = match &options.sign {
+            Some(access) => {
+                table.iter().map(|path| access.headers("GET", host, path)).collect::<Result<_, _>>()?
+            }
+            None => Vec::new(),
+        };
+        Ok(Self { address, host: HeaderValue::from_str(host)?, template, table, signed })
     }
 }
 

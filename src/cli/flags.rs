@@ -64,6 +64,10 @@ pub(super) struct StoreFlags {
     /// Whether a write into a directory waits for the disk: `never` may lose what a power cut finds in memory
     #[arg(long, env = "LARDER_DIR_SYNC", value_name = "WHEN", default_value = "always")]
     dir_sync: SyncArg,
+    /// Small objects of a directory, read lately, that are kept in memory; 0 keeps none
+    #[arg(long, env = "LARDER_DIR_MEMORY", value_name = "SIZE", default_value = "24MiB",
+          value_parser = values::size)]
+    dir_memory: u64,
     /// Where the bucket is served: `http://HOST[:PORT]` or `https://HOST[:PORT]` [default: AWS]
     #[arg(long, env = "LARDER_S3_ENDPOINT", value_name = "URL")]
     s3_endpoint: Option<String>,
@@ -112,7 +116,13 @@ impl StoreFlags {
         };
         let sse = config::sse(self.s3_sse.map(Into::into), self.s3_kms_key)?;
         let store = place.fold(
-            |root| StoreConfig::Dir(root, self.dir_sync.into()),
+            |root| {
+                StoreConfig::Dir(config::DirConfig {
+                    root,
+                    sync: self.dir_sync.into(),
+                    memory: self.dir_memory,
+                })
+            },
             |bucket, prefix| {
                 StoreConfig::S3(config::S3Config {
                     bucket,

@@ -110,7 +110,7 @@ async fn delete(store: &Store, keys: BoxStream<'_, Result<Key, crate::store::Err
 
 async fn keep(store: &Store, key: Key, payload: Payload, terms: Terms) -> Result<Kept, Error> {
     let mode = if terms.create { Mode::Create } else { Mode::Replace };
-    let how = Put { mode, settled: layout::settled(&key) };
+    let how = Put { mode, settled: layout::settled(&key), mark: None };
     match store.put(&key, terms.declared.check(payload), how).await? {
         Stored::Done { etag } => Ok(Kept::Stored { etag }),
         Stored::Exists => Ok(Kept::Exists),

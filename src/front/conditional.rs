@@ -421,7 +421,12 @@ mod tests {
     }
 
     fn meta(size: u64) -> Meta {
-        Meta { size, etag: "e-1".to_owned(), modified: UNIX_EPOCH + Duration::from_secs(784_111_777) }
+        Meta {
+            size,
+            etag: "e-1".to_owned(),
+            modified: UNIX_EPOCH + Duration::from_secs(784_111_777),
+            mark: None,
+        }
     }
 
     fn shown(answer: &(StatusCode, HeaderMap)) -> String {
@@ -454,14 +459,23 @@ mod tests {
     #[test]
     fn what_http_cannot_say_is_left_out() {
         for secs in [253_402_300_800, 1 << 40] {
-            let odd =
-                Meta { size: 0, etag: "a\"b".to_owned(), modified: UNIX_EPOCH + Duration::from_secs(secs) };
+            let odd = Meta {
+                size: 0,
+                etag: "a\"b".to_owned(),
+                modified: UNIX_EPOCH + Duration::from_secs(secs),
+                mark: None,
+            };
             assert_eq!(
                 shown(&head_of(&odd, &Want::default())),
                 "200 accept-ranges: bytes | content-length: 0"
             );
         }
-        let old = Meta { size: 0, etag: "a b".to_owned(), modified: UNIX_EPOCH - Duration::from_secs(1) };
+        let old = Meta {
+            size: 0,
+            etag: "a b".to_owned(),
+            modified: UNIX_EPOCH - Duration::from_secs(1),
+            mark: None,
+        };
         assert_eq!(shown(&head_of(&old, &Want::default())), "200 accept-ranges: bytes | content-length: 0");
         assert_eq!(etag("a\n"), None);
     }

@@ -142,12 +142,13 @@ pub async fn put(
     let broke = Broke::default();
     let payload = open(from, &broke).await.map_err(|source| Error::File { path: from.to_owned(), source })?;
     let mode = if create { Mode::Create } else { Mode::Replace };
-    let stored = store.put(key, payload, Put { mode, settled: 0 }).await.map_err(|error| {
-        match broke.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            Some(source) => Error::File { path: from.to_owned(), source },
-            None => error.into(),
-        }
-    })?;
+    let stored =
+        store.put(key, payload, Put { mode, ..Put::default() }).await.map_err(|error| {
+            match broke.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                Some(source) => Error::File { path: from.to_owned(), source },
+                None => error.into(),
+            }
+        })?;
     match stored {
         Stored::Exists => Err(Error::Exists(key.clone())),
         Stored::Done { etag } => {

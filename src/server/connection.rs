@@ -1,10 +1,11 @@
 //! One connection, from its first byte to its end: finds the version, lets hyper speak it, and watches the clock.
 //!
-//! Over any byte stream: an encrypted one comes in by `Hub::open` all the same, and one whose version was settled by
-//! ALPN goes to `serve_one` or `serve_two` directly. Never decides what is answered.
+//! Over any byte stream: an encrypted one whose version was settled by ALPN goes to `serve_one` or `serve_two`
+//! directly. Never decides what is answered.
 
 use std::fmt;
 use std::future::{Future, poll_fn};
+use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -16,6 +17,8 @@ use hyper::rt::Executor;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::runtime::Handle;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Sleep, sleep, sleep_until};
 use tokio_util::task::TaskTracker;
@@ -25,6 +28,7 @@ use super::Limits;
 use super::activity::{Activity, Connections, Due, Order, Turn, millis};
 use super::io::{Version, Wire};
 use super::service::Service;
+use super::workers::Desk;
 use crate::metrics::Metrics;
 
 /// Most headers of a request.
@@ -70,15 +74,26 @@ impl Hub {
         Self { limits, connections: Connections::default(), tasks: TaskTracker::new(), metrics, router, one }
     }
 
-    /// Serves a connection in a task of its own; the permit is held until it has ended.
-    pub(super) fn open<S>(self: &Arc<Self>, stream: S, peer: SocketAddr, permit: Option<OwnedSemaphorePermit>)
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
+    /// Serves a connection in a task of its own, on the worker whose it is; permit and desk are held until it has ended.
+    pub(super) fn open(
+        self: &Arc<Self>,
+        stream: TcpStream,
+        peer: SocketAddr,
+        permit: Option<OwnedSemaphorePermit>,
+        (worker, desk): (&Handle, Desk),
+    ) -> io::Result<()> {
         let activity = Arc::new(Activity::new());
-        let entry = Entry::new(Arc::clone(self), &activity, permit);
-        let wire = Wire::new(stream, activity);
-        self.tasks.spawn(async move { entry.hub.serve(wire, peer, &entry.activity).await });
+        let entry = Entry::new(Arc::clone(self), &activity, permit, desk);
+        // Another runtime's events are not seen on the worker's: it takes the bare socket.
+        let stream = stream.into_std()?;
+        let serving = async move {
+            match TcpStream::from_std(stream) {
+                Ok(stream) => entry.hub.serve(Wire::new(stream, activity), peer, &entry.activity).await,
+                Err(error) => debug!(%error, "a connection could not be taken over"),
+            }
+        };
+        self.tasks.spawn_on(serving, worker);
+        Ok(())
     }
 
     async fn serve<S>(&self, mut wire: Wire<S>, peer: SocketAddr, activity: &Arc<Activity>)
@@ -270,13 +285,19 @@ struct Entry {
     activity: Arc<Activity>,
     number: u64,
     _permit: Option<OwnedSemaphorePermit>,
+    _desk: Desk,
 }
 
 impl Entry {
-    fn new(hub: Arc<Hub>, activity: &Arc<Activity>, permit: Option<OwnedSemaphorePermit>) -> Self {
+    fn new(
+        hub: Arc<Hub>,
+        activity: &Arc<Activity>,
+        permit: Option<OwnedSemaphorePermit>,
+        desk: Desk,
+    ) -> Self {
         hub.metrics.connections.inc();
         let number = hub.connections.add(Arc::clone(activity));
-        Self { hub, activity: Arc::clone(activity), number, _permit: permit }
+        Self { hub, activity: Arc::clone(activity), number, _permit: permit, _desk: desk }
     }
 }
 

@@ -7,7 +7,8 @@
 //!
 //! Symbolic links are followed, so an operator may lay parts of the tree elsewhere for reading; writes need the root and
 //! all below it to be one file system. Work on files happens on the blocking pool, but for reads that the kernel can
-//! answer from memory. Never keeps an index, never caches, never trusts that it is alone.
+//! answer from memory; of small objects read lately the bytes are kept (`hot`), and the file is looked at each time. Never keeps
+//! an index, never trusts that it is alone.
 
 use std::fmt;
 use std::fs::File;
@@ -20,9 +21,11 @@ use std::time::Duration;
 
 use futures_util::stream::Stream;
 use rustix::io::Errno;
+use tokio::runtime::{self, Runtime};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use self::fault::{Fault, is_one};
+use self::hot::Hot;
 use super::key::STAGING;
 use super::{BATCH, Error, Key, Kind, Listed, Listing, Op, Prefix, Put, PutError, Stored};
 use crate::budget::Budget;
@@ -30,6 +33,7 @@ use crate::metrics::Metrics;
 use crate::payload::{Body, Meta, Object, Payload, Want};
 
 mod fault;
+mod hot;
 mod list;
 mod read;
 mod stage;
@@ -80,6 +84,37 @@ pub struct Config {
     pub root: PathBuf,
     /// When bytes are forced to the medium.
     pub sync: Sync,
+    /// Bytes of small objects, read lately, that are kept in memory; 0 keeps none.
+    pub memory: u64,
+}
+
+/// A few threads for writes that wait for no disk. Such a write is short, and the runtime's own pool would start a thread
+/// for each of them: what these then cost each other is more than the write.
+#[derive(Debug)]
+struct Writers(Option<Runtime>);
+
+impl Writers {
+    fn start() -> io::Result<Self> {
+        let threads = std::thread::available_parallelism().map_or(2, usize::from).max(2);
+        let mut builder = runtime::Builder::new_current_thread();
+        builder.max_blocking_threads(threads).thread_name("larder-write").build().map(|pool| Self(Some(pool)))
+    }
+
+    fn start_work<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+        match &self.0 {
+            Some(pool) => pool.spawn_blocking(work),
+            None => start(work),
+        }
+    }
+}
+
+impl Drop for Writers {
+    fn drop(&mut self) {
+        // Where the store is dropped nothing may be waited for.
+        if let Some(pool) = self.0.take() {
+            pool.shutdown_background();
+        }
+    }
 }
 
 /// What all verbs share.
@@ -88,6 +123,8 @@ struct Place {
     root: PathBuf,
     staging: PathBuf,
     sync: Sync,
+    hot: Hot,
+    writers: Writers,
     budget: Budget,
     metrics: Metrics,
     /// Whether the kernel opens files from its caches without waiting, as far as is known.
@@ -195,6 +232,11 @@ impl Dir {
             staging: root.join(STAGING),
             root,
             sync: config.sync,
+            hot: Hot::new(config.memory),
+            writers: match config.sync {
+                Sync::Never => Writers::start().unwrap_or(Writers(None)),
+                Sync::Always => Writers(None),
+            },
             budget,
             metrics,
             quick: AtomicBool::new(cfg!(target_os = "linux")),
@@ -236,7 +278,7 @@ impl Dir {
     /// As [`super::Store::put`].
     pub(super) async fn put(&self, key: &Key, payload: Payload, how: Put) -> Result<Stored, PutError> {
         let count = Count::new(&self.place.metrics, "put");
-        let stored = write::put(&self.place, key, payload, how.mode).await;
+        let stored = write::put(&self.place, key, payload, how).await;
         count.ends(match &stored {
             Ok(Stored::Done { .. }) => "ok",
             Ok(Stored::Exists) => "exists",

@@ -16,9 +16,10 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::fault::{Fault, absent, is_one};
+use super::hot::Identity;
 use super::stage::ATTRIBUTE;
 use super::{Place, hop, stream};
-use crate::payload::{Body, Content, Meta, Object, Want};
+use crate::payload::{Body, Content, MARK_MOST, Meta, Object, Want};
 use crate::store::checksum::Crc;
 use crate::store::{Key, SMALL};
 
@@ -34,8 +35,15 @@ enum Wait {
 /// A file that is an object.
 struct Opened {
     file: File,
-    meta: Meta,
-    crc: Option<Crc>,
+    stat: fs::Metadata,
+}
+
+impl Opened {
+    /// What is known of it.
+    fn look(&self) -> Result<(Meta, Option<Crc>), Fault> {
+        let (crc, mark) = checksum(&self.file)?;
+        Ok((Meta { mark, ..meta(&self.stat, crc)? }, crc))
+    }
 }
 
 /// Reads an object, in no hop or in one.
@@ -52,7 +60,7 @@ pub(super) async fn get(place: &Arc<Place>, key: &Key, want: &Want) -> Result<Op
 /// Looks at an object, in no hop or in one.
 pub(super) async fn head(place: &Arc<Place>, key: &Key) -> Result<Option<Meta>, Fault> {
     let look = |place: &Place, path: &Path, wait| {
-        open(place, path, wait).map(|found| found.map(|opened| opened.meta))
+        open(place, path, wait)?.map(|opened| opened.look().map(|(meta, _)| meta)).transpose()
     };
     let path = place.path(key);
     match look(place, &path, Wait::Never) {
@@ -66,7 +74,11 @@ pub(super) async fn head(place: &Arc<Place>, key: &Key) -> Result<Option<Meta>, 
 
 fn fetch(place: &Arc<Place>, key: &Key, want: &Want, wait: Wait) -> Result<Option<Object>, Fault> {
     let Some(opened) = open(place, &place.path(key), wait)? else { return Ok(None) };
-    let Opened { file, meta, crc } = opened;
+    let identity = Identity::of(&opened.stat);
+    let (meta, crc, kept) = match place.hot.get(key, identity) {
+        Some((meta, bytes)) => (meta, None, Some(bytes)),
+        None => opened.look().map(|(meta, crc)| (meta, crc, None))?,
+    };
     // The validator decides before a byte is read.
     if want.has(&meta.etag) {
         return Ok(Some(Object { meta, body: Body::Unchanged }));
@@ -78,7 +90,14 @@ fn fetch(place: &Arc<Place>, key: &Key, want: &Want, wait: Wait) -> Result<Optio
     let part = range.flatten();
     let content = match usize::try_from(meta.size) {
         Ok(size) if size <= SMALL => {
-            let all = small(&file, size, crc, wait)?;
+            let all = match kept {
+                Some(bytes) => bytes,
+                None => {
+                    let bytes = small(&opened.file, size, crc, wait)?;
+                    place.hot.keep(key, identity, &meta, &bytes);
+                    bytes
+                }
+            };
             Content::Bytes(match part {
                 // Both lie within `size`: so does the sum.
                 Some((first, last)) => all.slice(first as usize..=last as usize),
@@ -87,8 +106,10 @@ fn fetch(place: &Arc<Place>, key: &Key, want: &Want, wait: Wait) -> Result<Optio
         }
         Ok(_) | Err(_) => match part {
             // The checksum is of the whole: part of a large object is served unchecked.
-            Some((first, last)) => stream::content(place, file, key, first..last.saturating_add(1), None),
-            None => stream::content(place, file, key, 0..meta.size, crc),
+            Some((first, last)) => {
+                stream::content(place, opened.file, key, first..last.saturating_add(1), None, want.paid)
+            }
+            None => stream::content(place, opened.file, key, 0..meta.size, crc, want.paid),
         },
     };
     let body = match part {
@@ -110,8 +131,7 @@ fn open(place: &Place, path: &Path, wait: Wait) -> Result<Option<Opened>, Fault>
     if !stat.is_file() {
         return Ok(None);
     }
-    let crc = checksum(&file)?;
-    Ok(Some(Opened { meta: meta(&stat, crc)?, file, crc }))
+    Ok(Some(Opened { file, stat }))
 }
 
 /// A missing file is a miss only in a store that is there: an unmounted disk has no misses.
@@ -174,22 +194,27 @@ fn open_cached(_place: &Place, _path: &Path, _flags: OFlags) -> Result<OwnedFd, 
     Err(Fault::Again)
 }
 
-/// The checksum that a file was stored with. None where it came by other means, or where attributes cannot be.
-fn checksum(file: &File) -> Result<Option<Crc>, Fault> {
+/// The checksum that a file was stored with, and its mark. None where it came by other means, or where attributes
+/// cannot be.
+fn checksum(file: &File) -> Result<(Option<Crc>, Option<String>), Fault> {
     #[cfg(target_os = "linux")]
     const UNSET: Errno = Errno::NODATA;
     #[cfg(not(target_os = "linux"))]
     const UNSET: Errno = Errno::NOATTR;
     const UNREADABLE: Fault = Fault::Corrupt("the checksum beside the bytes cannot be read");
 
-    let mut value = [0; 32];
+    let mut value = [0; 32 + MARK_MOST];
     match rustix::fs::fgetxattr(file, ATTRIBUTE, &mut value) {
         Ok(length) => {
             let text = value.get(..length).and_then(|text| std::str::from_utf8(text).ok());
-            text.and_then(Crc::parse).ok_or(UNREADABLE).map(Some)
+            let (crc, mark) = text.map_or(("", None), |text| match text.split_once(' ') {
+                Some((crc, mark)) => (crc, Some(mark.to_owned())),
+                None => (text, None),
+            });
+            Ok((Some(Crc::parse(crc).ok_or(UNREADABLE)?), mark))
         }
         Err(Errno::RANGE) => Err(UNREADABLE),
-        Err(errno) if [UNSET, Errno::NOTSUP, Errno::OPNOTSUPP].contains(&errno) => Ok(None),
+        Err(errno) if [UNSET, Errno::NOTSUP, Errno::OPNOTSUPP].contains(&errno) => Ok((None, None)),
         Err(errno) => Err(errno.into()),
     }
 }
@@ -201,7 +226,7 @@ pub(super) fn meta(stat: &fs::Metadata, crc: Option<Crc>) -> io::Result<Meta> {
         Some(crc) => format!("{:016x}-{size:x}", crc.value()),
         None => format!("m{:x}.{:x}-{size:x}-{:x}", stat.mtime(), stat.mtime_nsec(), stat.ino()),
     };
-    Ok(Meta { size, etag, modified: stat.modified()? })
+    Ok(Meta { size, etag, modified: stat.modified()?, mark: None })
 }
 
 fn small(file: &File, size: usize, crc: Option<Crc>, wait: Wait) -> Result<Bytes, Fault> {
@@ -245,6 +270,12 @@ pub(super) fn exactly(file: &File, into: &mut [u8], at: u64) -> Result<(), Fault
             Fault::Io(error)
         }
     })
+}
+
+/// The validator of the object that is there now. Blocking.
+pub(super) fn etag(place: &Place, path: &Path) -> Result<Option<String>, Fault> {
+    let found = open(place, path, Wait::Long)?;
+    found.map(|opened| opened.look().map(|(meta, _)| meta.etag)).transpose()
 }
 
 /// Whether an object is there now.

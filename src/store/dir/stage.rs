@@ -9,17 +9,20 @@ use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::XattrFlags;
+use rustix::fs::{FlockOperation, XattrFlags};
 use rustix::io::Errno;
 use tempfile::NamedTempFile;
 
 use super::fault::{Fault, is_one};
 use super::{Place, Sync, read, tidy};
 use crate::store::checksum::{Crc, Running};
-use crate::store::{Key, Mode, Stored};
+use crate::store::{Key, Mode, Put, Stored};
 
 /// The extended attribute that holds the checksum of a file's bytes.
 pub(super) const ATTRIBUTE: &str = "user.larder.crc64nvme";
+
+/// The file in the staging directory that swaps are locked with. Never removed: a lock is on a file, not on a name.
+pub(super) const LOCK: &str = "lock";
 
 /// How often a commit is tried again because directories came or went meanwhile.
 const TRIES: usize = 16;
@@ -58,15 +61,15 @@ impl Staged {
         self,
         place: &Place,
         key: &Key,
-        mode: Mode,
+        how: &Put,
         left: &AtomicBool,
     ) -> Result<Stored, Fault> {
-        let crc = mark(place, self.file.as_file(), self.running.finish())?;
+        let crc = mark(place, self.file.as_file(), self.running.finish(), how.mark.as_deref())?;
         if place.sync == Sync::Always {
             self.file.as_file().sync_all()?;
         }
         let etag = read::meta(&self.file.as_file().metadata()?, crc)?.etag;
-        let mut way = Way { place, target: place.path(key), mode, changed: Vec::new() };
+        let mut way = Way { place, target: place.path(key), mode: &how.mode, changed: Vec::new() };
         match way.go(self.file, left) {
             Ok(false) => Ok(Stored::Exists),
             Ok(true) => {
@@ -89,9 +92,10 @@ fn named(staging: &Path) -> io::Result<NamedTempFile> {
         .tempfile_in(staging)
 }
 
-/// Notes the checksum, and returns it where the file system keeps it.
-fn mark(place: &Place, file: &File, crc: Crc) -> Result<Option<Crc>, Fault> {
-    match rustix::fs::fsetxattr(file, ATTRIBUTE, crc.to_string().as_bytes(), XattrFlags::empty()) {
+/// Notes the checksum and the mark behind it, and returns the checksum where the file system keeps it.
+fn mark(place: &Place, file: &File, crc: Crc, mark: Option<&str>) -> Result<Option<Crc>, Fault> {
+    let note = mark.map_or_else(|| crc.to_string(), |mark| format!("{crc} {mark}"));
+    match rustix::fs::fsetxattr(file, ATTRIBUTE, note.as_bytes(), XattrFlags::empty()) {
         Ok(()) => Ok(Some(crc)),
         Err(errno) if [Errno::NOTSUP, Errno::OPNOTSUPP].contains(&errno) => {
             let what = "the file system keeps no extended attributes: objects are stored without checksums";
@@ -106,7 +110,7 @@ fn mark(place: &Place, file: &File, crc: Crc) -> Result<Option<Crc>, Fault> {
 struct Way<'p> {
     place: &'p Place,
     target: PathBuf,
-    mode: Mode,
+    mode: &'p Mode,
     /// Directories that got a new directory on the way.
     changed: Vec<PathBuf>,
 }
@@ -131,6 +135,14 @@ impl Way<'_> {
             let moved = match self.mode {
                 Mode::Replace => file.persist(&self.target),
                 Mode::Create => file.persist_noclobber(&self.target),
+                Mode::Swap(etag) => {
+                    // Between the look and the rename nobody else's swap may come.
+                    let _alone = lock(self.place)?;
+                    if read::etag(self.place, &self.target)?.as_deref() != Some(etag) {
+                        return Ok(false);
+                    }
+                    file.persist(&self.target)
+                }
             };
             let back = match moved {
                 Ok(_) => return Ok(true),
@@ -175,6 +187,13 @@ impl Way<'_> {
         let mut dirs = self.changed.iter().map(PathBuf::as_path).chain(self.target.parent());
         dirs.try_for_each(|dir| self.place.sync_dir(dir))
     }
+}
+
+/// Keeps all other swaps of this store out, those of other processes too, until the handle is dropped.
+fn lock(place: &Place) -> Result<File, Fault> {
+    let file = File::options().create(true).write(true).truncate(false).open(place.staging.join(LOCK))?;
+    rustix::io::retry_on_intr(|| rustix::fs::flock(&file, FlockOperation::LockExclusive))?;
+    Ok(file)
 }
 
 /// Makes a directory and those above it, noting each that got an entry. One that vanishes again is not missed here.

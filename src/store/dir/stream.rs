@@ -27,6 +27,8 @@ struct Reader {
     left: Range<u64>,
     check: Option<(Running, Crc)>,
     held: Option<Held>,
+    /// The caller holds the budget's share.
+    paid: bool,
 }
 
 /// The bytes at these offsets, checked against the checksum where there is one.
@@ -36,6 +38,7 @@ pub(super) fn content(
     key: &Key,
     left: Range<u64>,
     crc: Option<Crc>,
+    paid: bool,
 ) -> Content {
     let reader = Reader {
         place: Arc::clone(place),
@@ -44,6 +47,7 @@ pub(super) fn content(
         left,
         check: crc.map(|crc| (Running::new(), crc)),
         held: None,
+        paid,
     };
     Content::Stream(Box::pin(stream::unfold(Some(reader), |reader| async {
         let mut reader = reader.filter(|reader| !reader.left.is_empty())?;
@@ -68,7 +72,7 @@ pub(super) fn content(
 
 impl Reader {
     async fn chunk(&mut self) -> Result<Bytes, Fault> {
-        if self.held.is_none() {
+        if self.held.is_none() && !self.paid {
             self.held = Some(self.place.budget.take(2 * CHUNK as u64).await);
         }
         let size = usize::try_from(self.left.end - self.left.start).map_or(CHUNK, |left| left.min(CHUNK));

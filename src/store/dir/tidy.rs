@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use super::Place;
 use super::fault::{Fault, absent, is_one};
 use super::read::present_now;
-use super::stage::Staged;
+use super::stage::{LOCK, Staged};
 use crate::store::{Error, Key, Op};
 
 /// Removes objects and prunes what they leave empty. Goes on after a failure and returns the first.
@@ -111,7 +111,7 @@ pub(super) fn reap(place: &Place, age: Duration) -> Result<u64, Fault> {
         // What vanishes meanwhile was somebody's upload.
         let Ok(stat) = entry.metadata() else { continue };
         let stale = now.duration_since(stat.modified()?).is_ok_and(|old| old >= age);
-        if stale && stat.is_file() {
+        if stale && stat.is_file() && entry.file_name() != LOCK {
             match fs::remove_file(entry.path()) {
                 Ok(()) => reaped += 1,
                 Err(error) if is_one(&error, &[Errno::NOENT]) => {}

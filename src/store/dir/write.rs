@@ -15,7 +15,7 @@ use super::stage::Staged;
 use super::{Place, hop, joined, read, start};
 use crate::budget::FREE;
 use crate::payload::{BodyError, Payload};
-use crate::store::{Key, Mode, Op, PutError, Stored};
+use crate::store::{Key, Mode, Op, Put, PutError, Stored};
 
 /// Bytes of each of the two buffers of a larger body.
 const CHUNK: usize = 1024 * 1024;
@@ -30,7 +30,7 @@ struct Incoming {
 
 impl Incoming {
     fn new(payload: Payload) -> Self {
-        let Payload { len, stream } = payload;
+        let Payload { len, stream, .. } = payload;
         Self { stream, announced: len, seen: 0, left: Bytes::new() }
     }
 
@@ -79,25 +79,40 @@ pub(super) async fn put(
     place: &Arc<Place>,
     key: &Key,
     payload: Payload,
-    mode: Mode,
+    how: Put,
 ) -> Result<Stored, PutError> {
     let leaving = Leaving(Arc::new(AtomicBool::new(false)));
+    if let Some(whole) = payload.whole {
+        let stored = in_one(place, key, whole, how, &leaving).await;
+        return stored.map_err(|fault| fault.at(Op::Put, key).into());
+    }
     let mut body = Incoming::new(payload);
     let likely = body.announced.map_or(FREE, |len| usize::try_from(len).map_or(FREE, |len| len.min(FREE)));
     let mut buffer = Vec::with_capacity(likely);
     let ended = body.fill(&mut buffer, FREE).await?;
     let stored = if ended {
-        let (place, key, left) = (Arc::clone(place), key.clone(), Arc::clone(&leaving.0));
-        hop(move || {
-            let mut staged = Staged::create(&place)?;
-            staged.write(&buffer)?;
-            staged.commit(&place, &key, mode, &left)
-        })
-        .await
+        in_one(place, key, buffer, how, &leaving).await
     } else {
-        return large(place, key, body, buffer, mode, &leaving).await;
+        return large(place, key, body, buffer, how, &leaving).await;
     };
     stored.map_err(|fault| fault.at(Op::Put, key).into())
+}
+
+/// Bytes at hand, in one hop.
+async fn in_one(
+    place: &Arc<Place>,
+    key: &Key,
+    bytes: impl AsRef<[u8]> + Send + 'static,
+    how: Put,
+    leaving: &Leaving,
+) -> Result<Stored, Fault> {
+    let (at, key, left) = (Arc::clone(place), key.clone(), Arc::clone(&leaving.0));
+    let work = move || {
+        let mut staged = Staged::create(&at)?;
+        staged.write(bytes.as_ref())?;
+        staged.commit(&at, &key, &how, &left)
+    };
+    joined(place.writers.start_work(work).await)
 }
 
 type Written = Result<(Staged, Vec<u8>), Fault>;
@@ -116,12 +131,12 @@ async fn large(
     key: &Key,
     mut body: Incoming,
     first: Vec<u8>,
-    mode: Mode,
+    how: Put,
     leaving: &Leaving,
 ) -> Result<Stored, PutError> {
     let failed = |fault: Fault| PutError::from(fault.at(Op::Put, key));
     let _held = place.budget.take(2 * CHUNK as u64).await;
-    let Some(staged) = begin(place, key, mode).await.map_err(failed)? else { return Ok(Stored::Exists) };
+    let Some(staged) = begin(place, key, &how.mode).await.map_err(failed)? else { return Ok(Stored::Exists) };
     let mut writing = write_on(staged, first);
     let mut filling = Vec::with_capacity(CHUNK);
     loop {
@@ -134,7 +149,7 @@ async fn large(
                 let commit = move || {
                     let mut staged = staged;
                     staged.write(&filling)?;
-                    staged.commit(&place, &key, mode, &left)
+                    staged.commit(&place, &key, &how, &left)
                 };
                 return hop(commit).await.map_err(failed);
             }
@@ -156,11 +171,12 @@ async fn large(
 }
 
 /// A staged file, or nothing where the upload would be in vain. Only the commit decides; this spares the transfer.
-async fn begin(place: &Arc<Place>, key: &Key, mode: Mode) -> Result<Option<Staged>, Fault> {
+async fn begin(place: &Arc<Place>, key: &Key, mode: &Mode) -> Result<Option<Staged>, Fault> {
     let (place, path) = (Arc::clone(place), place.path(key));
-    hop(move || match mode {
-        Mode::Create if read::exists(&path)? => Ok(None),
-        Mode::Create | Mode::Replace => Ok(Some(Staged::create(&place)?)),
+    let create = *mode == Mode::Create;
+    hop(move || match create && read::exists(&path)? {
+        true => Ok(None),
+        false => Ok(Some(Staged::create(&place)?)),
     })
     .await
 }

@@ -113,6 +113,14 @@ impl Gather {
         }
     }
 
+    /// Adds bytes as a piece of their own, without a copy: for those that are kept anyway.
+    pub(super) fn share(&mut self, bytes: Bytes) {
+        let before = std::mem::take(&mut self.current);
+        self.pieces.extend((!before.is_empty()).then(|| before.freeze()));
+        self.len += bytes.len();
+        self.pieces.extend((!bytes.is_empty()).then_some(bytes));
+    }
+
     /// Begins a new piece: the first as large as it must be, later ones doubling up to [`PIECE`].
     fn roll(&mut self, wanted: usize) {
         let size = wanted.max(self.current.capacity() * 2).clamp(1024, PIECE);
@@ -143,6 +151,10 @@ mod tests {
             let mut gather = Gather::default();
             parts.iter().for_each(|part| gather.push(part));
             let whole = parts.concat();
+            prop_assert_eq!(gather.len(), whole.len());
+            let last = Bytes::from_static(b"shared");
+            gather.share(last.clone());
+            let whole = [whole, last.to_vec()].concat();
             prop_assert_eq!(gather.len(), whole.len());
             let chunks = gather.finish();
             prop_assert_eq!(chunks.len(), whole.len() as u64);

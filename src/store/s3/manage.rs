@@ -15,7 +15,7 @@ use futures_util::stream::{self, Stream, TryStreamExt as _};
 use http::Method;
 
 use super::answers::Answer;
-use super::read::META_CRC;
+use super::read::about;
 use super::wire::{Call, Trouble};
 use super::{S3, Sse, escape, sdk};
 use crate::payload::Meta;
@@ -149,10 +149,9 @@ impl S3 {
     /// See [`crate::store::Store::touch`]. Two requests up to 5 GiB.
     pub(crate) async fn touch(&self, key: &Key) -> Result<bool, Error> {
         let Some((meta, crc)) = self.head_and_crc(key).await? else { return Ok(false) };
-        let kept =
-            crc.map(|crc| HashMap::from([(META_CRC.trim_start_matches("x-amz-meta-").to_owned(), crc)]));
+        let kept = about(crc, meta.mark.clone());
         if meta.size > COPY_MOST {
-            return self.touch_large(key, &meta).await;
+            return self.touch_large(key, &meta, kept).await;
         }
         let call = self
             .client
@@ -192,8 +191,13 @@ impl S3 {
         format!("{}/{}", self.bucket, self.name(key).split('/').map(escape).collect::<Vec<_>>().join("/"))
     }
 
-    async fn touch_large(&self, key: &Key, meta: &Meta) -> Result<bool, Error> {
-        let open = self.begin(key).await?;
+    async fn touch_large(
+        &self,
+        key: &Key,
+        meta: &Meta,
+        kept: Option<HashMap<String, String>>,
+    ) -> Result<bool, Error> {
+        let open = self.begin(key, kept).await?;
         let mut parts = Vec::new();
         let mut first = 0;
         while first < meta.size {

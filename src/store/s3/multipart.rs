@@ -1,6 +1,7 @@
 //! Multipart uploads: parts go up while the next one comes in, a bounded number at once; whatever ends one early
 //! aborts it, being dropped too.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -21,6 +22,7 @@ use tokio_util::task::TaskTracker;
 
 use super::answers::Answer;
 use super::body::Gather;
+use super::read::about;
 use super::sdk;
 use super::write::Source;
 use super::{Checksums, S3, Sse};
@@ -29,7 +31,7 @@ use crate::payload::BodyError;
 use crate::store::checksum::{Crc, Running};
 use crate::store::error::{Error, Kind, Op, PutError};
 use crate::store::key::Key;
-use crate::store::{Mode, PART, Stored};
+use crate::store::{Mode, PART, Put, Stored};
 
 /// Most parts of one upload under way at once.
 const PARALLEL: usize = 4;
@@ -117,9 +119,9 @@ impl S3 {
         mut source: Source,
         mut part: Gather,
         mut held: Option<Held>,
-        mode: Mode,
+        how: &Put,
     ) -> Result<Stored, PutError> {
-        let mut open = self.begin(key).await?;
+        let mut open = self.begin(key, about(None, how.mark.clone())).await?;
         let id = open.id.clone();
         let mut progress = Progress {
             sending: FuturesUnordered::new(),
@@ -133,7 +135,7 @@ impl S3 {
             if source.ended() {
                 break;
             }
-            held = Some(self.share(&mut progress).await?);
+            held = self.share(&mut progress, source.paid()).await?;
             part = gather(&mut source, &mut progress).await?;
             if part.len() == 0 {
                 break;
@@ -142,7 +144,7 @@ impl S3 {
         while let Some(result) = progress.sending.next().await {
             progress.done.push(result?);
         }
-        Ok(self.complete(key, &mut open, progress, mode).await?)
+        Ok(self.complete(key, &mut open, progress, &how.mode).await?)
     }
 
     fn dispatch<'s>(
@@ -174,24 +176,31 @@ impl S3 {
     }
 
     /// Room for one more part: at once where there is some, else when a part of this upload has left, else in turn.
-    async fn share(&self, progress: &mut Progress<'_>) -> Result<Held, Error> {
+    async fn share(&self, progress: &mut Progress<'_>, paid: bool) -> Result<Option<Held>, Error> {
         loop {
+            if paid && progress.sending.len() < PARALLEL {
+                return Ok(None);
+            }
             if progress.sending.len() < PARALLEL
                 && let Some(held) = self.budget.try_take(PART as u64)
             {
-                return Ok(held);
+                return Ok(Some(held));
             }
             match progress.sending.next().await {
                 Some(result) => progress.done.push(result?),
-                None => return Ok(self.budget.take(PART as u64).await),
+                None => return Ok(Some(self.budget.take(PART as u64).await)),
             }
         }
     }
 
-    pub(super) async fn begin(&self, key: &Key) -> Result<Open, Error> {
+    pub(super) async fn begin(
+        &self,
+        key: &Key,
+        metadata: Option<HashMap<String, String>>,
+    ) -> Result<Open, Error> {
         let name = self.name(key);
         let call = self.client.create_multipart_upload().bucket(&self.bucket).key(&name);
-        let call = call.content_type("application/octet-stream");
+        let call = call.content_type("application/octet-stream").set_metadata(metadata);
         let call = match self.checksums {
             Checksums::Always => {
                 call.checksum_algorithm(ChecksumAlgorithm::Crc64Nvme).checksum_type(ChecksumType::FullObject)
@@ -221,7 +230,7 @@ impl S3 {
         key: &Key,
         open: &mut Open,
         mut progress: Progress<'_>,
-        mode: Mode,
+        mode: &Mode,
     ) -> Result<Stored, Error> {
         progress.done.sort_by_key(CompletedPart::part_number);
         let parts = CompletedMultipartUpload::builder().set_parts(Some(progress.done)).build();
@@ -236,7 +245,7 @@ impl S3 {
         if self.checksums == Checksums::Always {
             call = call.checksum_crc64_nvme(crc.to_string()).checksum_type(ChecksumType::FullObject);
         }
-        if mode == Mode::Create {
+        if *mode == Mode::Create {
             call = call.if_none_match("*");
         }
         match call.send().await {

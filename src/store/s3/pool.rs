@@ -2,11 +2,14 @@
 //!
 //! hyper's own pool runs every connection as a task of its own, so that each head and each piece of a body crosses from
 //! task to task; for small requests these wake-ups cost as much as the request. Here a connection belongs to one request
-//! at a time and is polled with it. Nothing runs while it is idle: a server that closed it is noticed at the next use.
+//! at a time and is polled with it. Nothing runs while it is idle: a server that closed it is noticed at the next use. A
+//! thread uses the connections that it opened: only its runtime hears of their bytes without being woken by another.
 
+use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
+use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -45,6 +48,7 @@ struct Conn {
     sender: SendRequest<Chunks>,
     /// `None` once it has ended.
     driver: Option<Pin<Box<Connection<Io, Chunks>>>>,
+    home: ThreadId,
 }
 
 impl Conn {
@@ -69,7 +73,8 @@ pub(super) struct Pool {
     connector: HttpsConnector<HttpConnector>,
     server: Uri,
     connect_timeout: Duration,
-    idle: Mutex<Vec<(Conn, Instant)>>,
+    /// Of each thread, the one used last at the end.
+    idle: Mutex<HashMap<ThreadId, Vec<(Conn, Instant)>>>,
 }
 
 impl Pool {
@@ -78,12 +83,15 @@ impl Pool {
         server: Uri,
         connect_timeout: Duration,
     ) -> Arc<Self> {
-        Arc::new(Self { connector, server, connect_timeout, idle: Mutex::new(Vec::new()) })
+        Arc::new(Self { connector, server, connect_timeout, idle: Mutex::default() })
     }
 
     fn take(&self) -> Option<Conn> {
+        let here = thread::current().id();
         loop {
-            let (mut conn, since) = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
+            let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+            let (mut conn, since) = idle.get_mut(&here)?.pop()?;
+            drop(idle);
             if since.elapsed() < IDLE_MOST && conn.is_free() {
                 return Some(conn);
             }
@@ -93,8 +101,14 @@ impl Pool {
     fn keep(&self, mut conn: Conn) {
         if conn.is_free() {
             let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-            if idle.len() < KEPT {
-                idle.push((conn, Instant::now()));
+            let kept = idle.values().map(Vec::len).sum::<usize>();
+            if kept >= KEPT {
+                // Those of threads that are gone or have nothing to do.
+                idle.values_mut().for_each(|of| of.retain(|(_, since)| since.elapsed() < IDLE_MOST));
+                idle.retain(|_, of| !of.is_empty());
+            }
+            if kept < KEPT {
+                idle.entry(conn.home).or_default().push((conn, Instant::now()));
             }
         }
     }
@@ -105,7 +119,7 @@ impl Pool {
             let io = connector.ready().await?.call(self.server.clone()).await?;
             let mut builder = Builder::new();
             let (sender, driver) = builder.max_buf_size(128 * 1024).handshake(io).await?;
-            Ok::<_, Cause>(Conn { sender, driver: Some(Box::pin(driver)) })
+            Ok::<_, Cause>(Conn { sender, driver: Some(Box::pin(driver)), home: thread::current().id() })
         };
         match tokio::time::timeout(self.connect_timeout, opening).await {
             Ok(opened) => opened.map_err(Broken::Connect),

@@ -1,5 +1,6 @@
 //! Reading objects: one GET, checked against the bucket's checksum before its last byte is handed on.
 
+use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -26,6 +27,17 @@ const STREAM: u64 = 256 * 1024;
 
 /// User metadata that carries the checksum where the server keeps none (`--s3-checksums when-required`).
 pub(super) const META_CRC: &str = "x-amz-meta-larder-crc64nvme";
+
+/// User metadata that carries an object's mark.
+pub(super) const META_MARK: &str = "x-amz-meta-larder-mark";
+
+/// User metadata of an object, in the SDK's form; `None` where there is none.
+pub(super) fn about(crc: Option<String>, mark: Option<String>) -> Option<HashMap<String, String>> {
+    let short = |name: &str| name.trim_start_matches("x-amz-meta-").to_owned();
+    let crc = crc.map(|crc| (short(META_CRC), crc));
+    let all: HashMap<_, _> = crc.into_iter().chain(mark.map(|mark| (short(META_MARK), mark))).collect();
+    (!all.is_empty()).then_some(all)
+}
 
 /// How a read's answer looks before its bytes are judged.
 enum Found {
@@ -105,7 +117,7 @@ impl S3 {
             Answer::Unchanged => {
                 let etag = want.unless.first().cloned().unwrap_or_default();
                 let modified = modified(reply.response.headers());
-                let meta = Meta { size: 0, etag, modified };
+                let meta = Meta { size: 0, etag, modified, mark: mark(reply.response.headers()) };
                 return Ok(Found::Object(Object { meta, body: Body::Unchanged }));
             }
             Answer::Failed => return Ok(Found::Changed),
@@ -121,7 +133,7 @@ impl S3 {
         let length = content_length(response.headers()).ok_or(Trouble::Broken)?;
         let part = content_range(response.headers());
         let size = part.map_or(length, |(_, _, size)| size);
-        let meta = Meta { size, etag: etag(response.headers()), modified: modified(response.headers()) };
+        let meta = known(size, response.headers());
         if want.has(&meta.etag) {
             return Ok(Found::Object(Object { meta, body: Body::Unchanged }));
         }
@@ -129,11 +141,11 @@ impl S3 {
             if size <= SMALL as u64 {
                 return Ok(Found::Small(asked));
             }
-            let content = self.content(key, response, length, Check::None).await?;
+            let content = self.content(key, response, length, Check::None, want.paid).await?;
             return Ok(Found::Object(Object { meta, body: Body::Part { first, last, content } }));
         }
         let check = Check::of(response.headers());
-        let content = self.content(key, response, length, check).await?;
+        let content = self.content(key, response, length, check, want.paid).await?;
         let object = Object { meta, body: Body::Whole(content) };
         // A server that ignores ranges answers with the whole.
         Ok(Found::Object(match range {
@@ -148,6 +160,7 @@ impl S3 {
         response: Response<Flow>,
         length: u64,
         mut check: Check,
+        paid: bool,
     ) -> Result<Content, Trouble> {
         if length <= SMALL as u64 {
             let bytes = self.wire.collect(response, SMALL).await?;
@@ -157,7 +170,7 @@ impl S3 {
             check.update(&bytes);
             return if check.holds() { Ok(Content::Bytes(bytes)) } else { Err(Trouble::Corrupt) };
         }
-        let held = self.budget.take(STREAM).await;
+        let held = if paid { None } else { Some(self.budget.take(STREAM).await) };
         Ok(stream(Reading {
             body: response.into_body(),
             left: length,
@@ -180,8 +193,7 @@ impl S3 {
         let result = self.wire.send(key, call, |reply| {
             let headers = reply.response.headers();
             let crc = text(headers, META_CRC).map(str::to_owned);
-            let about = content_length(headers)
-                .map(|size| (Meta { size, etag: etag(headers), modified: modified(headers) }, crc));
+            let about = content_length(headers).map(|size| (known(size, headers), crc));
             ready(about.ok_or(Trouble::Broken)).boxed()
         });
         match result.await {
@@ -258,6 +270,14 @@ pub(super) fn etag(headers: &HeaderMap) -> String {
     text(headers, "etag").unwrap_or_default().trim_matches('"').to_owned()
 }
 
+fn known(size: u64, headers: &HeaderMap) -> Meta {
+    Meta { size, etag: etag(headers), modified: modified(headers), mark: mark(headers) }
+}
+
+fn mark(headers: &HeaderMap) -> Option<String> {
+    text(headers, META_MARK).map(str::to_owned)
+}
+
 fn modified(headers: &HeaderMap) -> SystemTime {
     headers.typed_get::<headers::LastModified>().map_or(SystemTime::UNIX_EPOCH, SystemTime::from)
 }
@@ -320,7 +340,7 @@ struct Reading {
     last: Option<Bytes>,
     idle: Duration,
     key: Key,
-    _held: Held,
+    _held: Option<Held>,
 }
 
 impl Reading {

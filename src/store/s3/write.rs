@@ -7,7 +7,7 @@ use http::Method;
 
 use super::answers::Answer;
 use super::body::{Chunks, Gather};
-use super::read::{META_CRC, etag};
+use super::read::{META_CRC, META_MARK, absent, etag};
 use super::sign::Hash;
 use super::wire::Call;
 use super::{Checksums, S3, Sse};
@@ -25,21 +25,29 @@ pub(super) struct Source {
     /// Of a frame that reached over the end of a part.
     over: bytes::Bytes,
     ended: bool,
+    /// All bytes are at hand and paid for: they are neither copied nor asked room for.
+    paid: bool,
 }
 
 impl Source {
     fn new(payload: Payload) -> Self {
+        let paid = payload.whole.is_some();
         Self {
             stream: payload.stream,
             declared: payload.len,
             seen: 0,
             over: bytes::Bytes::new(),
             ended: false,
+            paid,
         }
     }
 
     pub(super) const fn ended(&self) -> bool {
         self.ended
+    }
+
+    pub(super) const fn paid(&self) -> bool {
+        self.paid
     }
 
     /// Waits until there are bytes to take, or the end of the body.
@@ -63,7 +71,8 @@ impl Source {
         if part.len() < PART {
             self.advance().await?;
             let now = self.over.len().min(PART - part.len());
-            part.push(&self.over.split_to(now));
+            let bytes = self.over.split_to(now);
+            if self.paid { part.share(bytes) } else { part.push(&bytes) }
         }
         Ok(part.len() < PART && !self.ended)
     }
@@ -73,7 +82,7 @@ impl Source {
         let mut part = Gather::default();
         let mut held = None;
         while self.fill(&mut part).await? {
-            if held.is_none() && part.len() > FREE {
+            if held.is_none() && part.len() > FREE && !self.paid {
                 let most = self.declared.unwrap_or(PART as u64).min(PART as u64);
                 held = Some(budget.take(most).await);
             }
@@ -91,12 +100,15 @@ impl S3 {
         let mut source = Source::new(payload);
         let (part, held) = source.first(&self.budget).await?;
         if source.ended() {
-            return Ok(self.put_whole(key, part.finish(), how.mode).await?);
+            return Ok(self.put_whole(key, part.finish(), &how).await?);
         }
-        self.upload(key, source, part, held, how.mode).await
+        if let Mode::Swap(_) = how.mode {
+            return Err(BodyError::TooLarge { limit: PART as u64 }.into());
+        }
+        self.upload(key, source, part, held, &how).await
     }
 
-    async fn put_whole(&self, key: &Key, body: Chunks, mode: Mode) -> Result<Stored, Error> {
+    async fn put_whole(&self, key: &Key, body: Chunks, how: &Put) -> Result<Stored, Error> {
         let mut call =
             Call::new(Op::Put, "put", Method::PUT).header("content-type", "application/octet-stream");
         call = match self.checksums {
@@ -111,8 +123,13 @@ impl S3 {
                 .header("x-amz-server-side-encryption", "aws:kms")
                 .header("x-amz-server-side-encryption-aws-kms-key-id", id),
         };
-        if mode == Mode::Create {
-            call = call.header("if-none-match", "*");
+        call = match &how.mode {
+            Mode::Replace => call,
+            Mode::Create => call.header("if-none-match", "*"),
+            Mode::Swap(etag) => call.header("if-match", &format!("\"{etag}\"")),
+        };
+        if let Some(mark) = &how.mark {
+            call = call.header(META_MARK, mark);
         }
         call.hash = Hash::Sha256(body.sha256());
         call.body = body;
@@ -129,7 +146,8 @@ impl S3 {
         });
         match sent.await {
             // A server that refuses a large body before it has read it may hang up, and its refusal be lost with that.
-            Err(error) if mode == Mode::Create && error.kind == Kind::Unavailable => {
+            Err(error) if matches!(how.mode, Mode::Swap(_)) && absent(&error) => Ok(Stored::Exists),
+            Err(error) if how.mode == Mode::Create && error.kind == Kind::Unavailable => {
                 self.head(key).await?.map_or(Err(error), |_| Ok(Stored::Exists))
             }
             sent => sent,

@@ -27,7 +27,7 @@ struct Yard {
 
 fn yard(sync: dir::Sync) -> Yard {
     let (keep, budget, metrics) = (tempfile::tempdir().unwrap(), Budget::new(16 << 20), Metrics::new());
-    let config = dir::Config { root: keep.path().join("not/yet/there"), sync };
+    let config = dir::Config { root: keep.path().join("not/yet/there"), sync, memory: 0 };
     let store = Store::dir(config, budget.clone(), metrics.clone()).unwrap();
     Yard { keep, budget, metrics, at: Place { store, root: "top".parse().unwrap() } }
 }
@@ -288,7 +288,7 @@ async fn a_store_that_is_gone_has_no_misses() {
 async fn a_store_that_cannot_be_had_opens() {
     let keep = tempfile::tempdir().unwrap();
     fs::write(keep.path().join("file"), b"").unwrap();
-    let config = dir::Config { root: keep.path().join("file/below"), sync: dir::Sync::Always };
+    let config = dir::Config { root: keep.path().join("file/below"), sync: dir::Sync::Always, memory: 0 };
     let store = Store::dir(config, Budget::new(1 << 20), Metrics::new()).unwrap();
     assert!(store.probe().await.is_err());
     let key = "x".parse().unwrap();

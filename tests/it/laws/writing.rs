@@ -16,6 +16,9 @@ laws!(
     a_put_that_is_dropped_leaves_nothing,
     readers_see_the_old_or_the_new,
     a_race_to_create_has_one_winner,
+    swaps_replace_only_what_was_seen,
+    swaps_have_one_winner,
+    marks_come_and_go_with_their_object,
     creating_spares_what_is_there,
     no_key_is_object_and_directory,
     deleting_is_about_objects,
@@ -36,12 +39,68 @@ async fn what_was_put_is_got(at: &Place) {
             ("one", Payload::from(bytes.clone())),
             ("known", Payload::new(Some(size as u64), chunks(&bytes))),
             ("unknown", Payload::new(None, chunks(&bytes))),
+            ("held", Payload::held(bytes.clone())),
         ] {
             at.put_from(name, payload).await.unwrap();
             assert!(at.bytes(name).await.unwrap() == bytes, "{name} of {size} bytes");
         }
     }
-    assert_eq!(at.names().await, ["known", "one", "unknown"]);
+    assert_eq!(at.names().await, ["held", "known", "one", "unknown"]);
+}
+
+async fn swap(at: &Place, name: &str, etag: &str, bytes: &Bytes) -> Stored {
+    let how = Put { mode: Mode::Swap(etag.to_owned()), ..Put::default() };
+    at.store.put(&at.key(name), Payload::held(bytes.clone()), how).await.unwrap()
+}
+
+async fn swaps_replace_only_what_was_seen(at: &Place) {
+    let first = at.put("x", &noise(100, 1)).await;
+    let Stored::Done { etag } = swap(at, "x", &first, &noise(100, 2)).await else { panic!("it was as seen") };
+    assert_eq!(at.store.head(&at.key("x")).await.unwrap().unwrap().etag, etag);
+    assert_eq!(swap(at, "x", &first, &noise(100, 3)).await, Stored::Exists);
+    assert_eq!(at.bytes("x").await, Some(noise(100, 2)));
+    assert_eq!(swap(at, "gone", &first, &noise(100, 3)).await, Stored::Exists);
+    at.store.delete(&[at.key("x")]).await.unwrap();
+    assert_eq!(swap(at, "x", &etag, &noise(100, 3)).await, Stored::Exists);
+    assert!(at.names().await.is_empty());
+}
+
+async fn swaps_have_one_winner(at: &Place) {
+    for round in 0..8 {
+        let seen = at.put("x", &noise(1000, round)).await;
+        let racers = (0..16_u64).map(|racer| {
+            let (seen, bytes) = (seen.clone(), noise(1000, 1000 * round + racer + 100));
+            async move { (swap(at, "x", &seen, &bytes).await, bytes) }
+        });
+        let ends = futures_util::future::join_all(racers).await;
+        let won: Vec<_> = ends.iter().filter(|(end, _)| *end != Stored::Exists).collect();
+        let [(_, bytes)] = won.as_slice() else { panic!("{} winners", won.len()) };
+        assert_eq!(at.bytes("x").await.as_ref(), Some(bytes));
+    }
+}
+
+async fn marks_come_and_go_with_their_object(at: &Place) {
+    let mark = "a".repeat(larder::payload::MARK_MOST);
+    for size in [0, 100, SMALL + 1, PART + 1] {
+        let bytes = noise(size, 1);
+        for (name, payload) in [("one", Payload::from(bytes.clone())), ("held", Payload::held(bytes.clone()))]
+        {
+            let key = at.key(name);
+            let how = Put { mark: Some(mark.clone()), ..Put::default() };
+            at.store.put(&key, payload, how).await.unwrap();
+            let object = at.object(name, &Want::default()).await.unwrap();
+            assert_eq!(object.meta.mark.as_ref(), Some(&mark), "{name} of {size}");
+            assert!(at.store.touch(&key).await.unwrap());
+            assert_eq!(
+                at.store.head(&key).await.unwrap().unwrap().mark.as_ref(),
+                Some(&mark),
+                "{name} of {size}"
+            );
+            assert!(at.bytes(name).await == Some(bytes.clone()));
+            at.put(name, &bytes).await;
+            assert_eq!(at.store.head(&key).await.unwrap().unwrap().mark, None);
+        }
+    }
 }
 
 /// Puts that must fail by the sender's fault: nothing is left, or what was there.
@@ -51,7 +110,7 @@ async fn fails(at: &Place, why: BodyError, body: impl Fn() -> Payload) {
     for name in ["old", "new"] {
         for mode in [Mode::Replace, Mode::Create] {
             // A create-only put over an old object may be told so before its body ends.
-            match at.store.put(&at.key(name), body(), Put { mode, ..Put::default() }).await {
+            match at.store.put(&at.key(name), body(), Put { mode: mode.clone(), ..Put::default() }).await {
                 Err(PutError::Body(error)) => assert_eq!(error, why, "{name} {mode:?}"),
                 Ok(Stored::Exists) if name == "old" && mode == Mode::Create => {}
                 other => panic!("{name} {mode:?}: {other:?}"),
@@ -169,7 +228,11 @@ async fn no_key_is_object_and_directory(at: &Place) {
         for size in [0, 10, SMALL + 10, PART + 10] {
             for mode in [Mode::Replace, Mode::Create] {
                 let payload = Payload::new(None, chunks(&noise(size, 1)));
-                match at.store.put(&at.key(refused), payload, Put { mode, ..Put::default() }).await {
+                match at
+                    .store
+                    .put(&at.key(refused), payload, Put { mode: mode.clone(), ..Put::default() })
+                    .await
+                {
                     Err(PutError::Store(error)) => {
                         assert_eq!(error.kind, Kind::Conflict, "{taken}, {refused}")
                     }

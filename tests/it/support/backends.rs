@@ -104,7 +104,7 @@ impl S3Server {
 /// A directory store of its own.
 pub(crate) fn directory() -> Backend {
     let root = tempfile::tempdir().expect("a temporary directory");
-    let config = dir::Config { root: root.path().to_owned(), sync: dir::Sync::Never };
+    let config = dir::Config { root: root.path().to_owned(), sync: dir::Sync::Never, memory: 1 << 20 };
     let store = Store::dir(config, Budget::new(BUDGET), Metrics::new()).expect("a store");
     Backend { name: "dir".to_owned(), store, _root: Some(root) }
 }

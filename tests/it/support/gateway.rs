@@ -56,7 +56,7 @@ impl Default for Options {
             anonymous_read: false,
             max_object_size: 1 << 30,
             verify: verify::Limits { delay: Duration::ZERO, ..verify::Limits::default() },
-            server: Limits { body_timeout: Duration::from_secs(2), ..Limits::default() },
+            server: Limits { body_timeout: Duration::from_secs(2), workers: 2, ..Limits::default() },
         }
     }
 }
@@ -115,7 +115,7 @@ impl TestGateway {
     pub(crate) fn with(options: Options) -> Self {
         let files = tempfile::tempdir().expect("a temporary directory");
         let root = files.path().join("store");
-        let home = Home::Dir(dir::Config { root, sync: dir::Sync::Never });
+        let home = Home::Dir(dir::Config { root, sync: dir::Sync::Never, memory: 1 << 20 });
         Self::run("dir", home, files, options)
     }
 
