@@ -64,6 +64,8 @@ pub struct Config {
     pub limits: Limits,
     /// What broken uploads left is removed once it is this old.
     pub leftover_age: Duration,
+    /// `--allow-outside-symlinks`.
+    pub allow_outside_symlinks: bool,
     /// What is logged, and how.
     pub log: Log,
 }
@@ -183,6 +185,8 @@ impl AuthConfig {
 pub struct Limits {
     /// Largest object that is taken, in bytes.
     pub max_object_size: u64,
+    /// `--max-message-size`, in bytes.
+    pub max_message_size: u64,
     /// Bytes of bodies held in memory by all requests together.
     pub max_inflight_bytes: u64,
     /// Connections open at a time.
@@ -205,6 +209,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_object_size: 10 << 30,
+            max_message_size: 200 << 20,
             max_inflight_bytes: 48 << 20,
             max_connections: 4096,
             body_idle_timeout: Duration::from_secs(30),
@@ -218,6 +223,9 @@ impl Default for Limits {
 
 impl Limits {
     fn check(&self) -> Result<(), Invalid> {
+        if self.max_message_size == 0 {
+            return Err(Invalid::Zero("--max-message-size"));
+        }
         if self.max_object_size == 0 {
             return Err(Invalid::Zero("--max-object-size"));
         }
@@ -268,6 +276,7 @@ mod tests {
             auth: AuthConfig::default(),
             limits: Limits::default(),
             leftover_age: Duration::from_secs(86_400),
+            allow_outside_symlinks: false,
             log: Log { format: LogFormat::Json, verbosity: 0, directives: None },
         }
     }

@@ -10,8 +10,10 @@ pub mod artifact;
 pub mod digest;
 pub mod glob;
 pub mod layout;
+pub mod manifest;
 pub mod please;
 pub mod reads;
+pub mod units;
 pub mod writes;
 
 /// Everything that the service can do, over one store. Rights decide which facet of it a caller is given.

@@ -23,6 +23,8 @@ pub enum Protocol {
     Artifact,
     /// Please's HTTP cache, v14 and later.
     Please,
+    /// Please's RPC cache, and what gRPC has beside it.
+    Rpc,
     /// Health, readiness, metrics.
     Ops,
     /// No route of ours.
@@ -77,6 +79,7 @@ impl Protocol {
         match self {
             Self::Artifact => "artifact",
             Self::Please => "please",
+            Self::Rpc => "rpc",
             Self::Ops => "ops",
             Self::None => "none",
         }
@@ -160,7 +163,7 @@ struct Handles {
 /// What [`Metrics`] shares.
 pub struct Registered {
     registry: Registry,
-    handles: [[Handles; 6]; 4],
+    handles: [[Handles; 6]; 5],
     /// Requests answered.
     pub requests: Family<RequestLabels, Counter>,
     /// Time from the request's head to the end of its answer.

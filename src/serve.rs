@@ -18,7 +18,7 @@ use crate::front::auth::verify::{Limits as VerifyLimits, NoRandomness, Verifier}
 use crate::front::auth::{Gate, Guarded, Listed};
 use crate::front::body::BodyLimits;
 use crate::front::ops::{Ops, Readiness};
-use crate::front::{self, App};
+use crate::front::{self, App, rpc};
 use crate::metrics::Metrics;
 use crate::server::{self, Drain, Server, Signals};
 use crate::store::Store;
@@ -84,7 +84,8 @@ pub async fn serve(config: Config) -> Result<(), Error> {
     let gate = gate(&config.auth, &tasks, &stop)?;
     let store = config.store.clone().open(budget.clone(), metrics.clone()).await?;
     let readiness = Readiness::default();
-    let ops = Ops { readiness: readiness.clone(), metrics: metrics.clone(), budget };
+    let ops = Ops { readiness: readiness.clone(), metrics: metrics.clone(), budget: budget.clone() };
+    let health = readiness.clone();
 
     announce(&config, &main, ops_server.as_ref(), &store);
     tasks.spawn(stop.clone().run_until_cancelled_owned(watch_store(
@@ -101,7 +102,13 @@ pub async fn serve(config: Config) -> Result<(), Error> {
 
     let limits = BodyLimits { max_object_size: config.limits.max_object_size };
     let guarded = Guarded::new(Gateway::new(store.clone()), gate);
-    let app = App::new(guarded, limits, metrics);
+    let rpc = rpc::Settings {
+        max_message_size: config.limits.max_message_size,
+        allow_outside_symlinks: config.allow_outside_symlinks,
+        budget,
+        readiness: health,
+    };
+    let app = App::new(guarded, limits, rpc, metrics);
     let cut = tokio::select! {
         cut = run(main, ops_server, app, ops, drain.clone()) => cut,
         code = signals.drive(drain) => return Err(Error::Interrupted(code)),

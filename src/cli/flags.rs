@@ -174,7 +174,17 @@ pub(super) struct ServeFlags {
     #[command(flatten)]
     store: StoreFlags,
     #[command(flatten)]
+    rpc: RpcFlags,
+    #[command(flatten)]
     limits: LimitFlags,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "RPC cache")]
+struct RpcFlags {
+    /// Take symbolic links that lead out of their entry: absolute ones, and those that climb above it
+    #[arg(long, env = "LARDER_ALLOW_OUTSIDE_SYMLINKS")]
+    allow_outside_symlinks: bool,
 }
 
 impl ServeFlags {
@@ -190,6 +200,7 @@ impl ServeFlags {
                 anonymous: self.auth.anonymous.into(),
             },
             leftover_age: self.limits.leftover_age,
+            allow_outside_symlinks: self.rpc.allow_outside_symlinks,
             limits: self.limits.limits(),
             log,
         };
@@ -218,6 +229,10 @@ struct LimitFlags {
     #[arg(long, env = "LARDER_MAX_OBJECT_SIZE", value_name = "SIZE", default_value = "10GiB",
           value_parser = values::size)]
     max_object_size: u64,
+    /// Largest message of the RPC cache, unpacked, either way
+    #[arg(long, env = "LARDER_MAX_MESSAGE_SIZE", value_name = "SIZE", default_value = "200MiB",
+          value_parser = values::size)]
+    max_message_size: u64,
     /// Bytes of bodies held in memory by all requests together; when spent, requests wait
     #[arg(long, env = "LARDER_MAX_INFLIGHT_BYTES", value_name = "SIZE", default_value = "48MiB",
           value_parser = values::size)]
@@ -255,6 +270,7 @@ impl LimitFlags {
     fn limits(&self) -> Limits {
         Limits {
             max_object_size: self.max_object_size,
+            max_message_size: self.max_message_size,
             max_inflight_bytes: self.max_inflight_bytes,
             max_connections: self.max_connections,
             body_idle_timeout: self.body_idle_timeout,

@@ -1,14 +1,18 @@
 //! What writers may do: store, and delete one target's artifacts; what only admins may: delete everything.
 
+use futures_util::future::ready;
 use futures_util::stream::{BoxStream, StreamExt as _, TryStreamExt as _};
 
-use super::artifact::{ArtifactKey, DeleteTarget, OsName};
+use super::artifact::{ArtifactKey, DeleteTarget, OsName, TargetKey};
 use super::digest::Declared;
 use super::layout;
 use super::please::CacheHash;
 use super::{Erases, Error, Writes};
 use crate::payload::Payload;
-use crate::store::{BATCH, Key, Listed, Listing, Mode, Prefix, Put, Store, Stored};
+use crate::store::{self, BATCH, Key, Listed, Listing, Mode, Prefix, Put, Store, Stored};
+
+/// How often a deletion looks whether anything is left, or came meanwhile.
+const ROUNDS: usize = 3;
 
 /// How a body is to be stored.
 #[derive(Debug, Clone, Default)]
@@ -50,19 +54,18 @@ impl Writes {
         };
         let mut gone = 0;
         for key in systems.iter().flat_map(|os| target.on(os)) {
-            let versions =
-                self.store.list(&layout::target(&key), Listing::default()).try_filter_map(async |line| {
-                    Ok(match line {
-                        Listed::Object { key: name, .. } => {
-                            let entry = layout::parse(&name).and_then(|stored| stored.entry());
-                            entry.is_some_and(|entry| key.takes(&entry)).then_some(name)
-                        }
-                        Listed::Prefix(_) => None,
-                    })
-                });
-            gone += delete(&self.store, versions.boxed()).await?;
+            gone += self.drop_versions(&key).await?;
         }
         Ok(gone)
+    }
+
+    /// Drops all versions of a target on one operating system, and nothing of any other. Returns how many files went.
+    pub async fn drop_versions(&self, target: &TargetKey) -> Result<u64, Error> {
+        let place = layout::target(target);
+        delete(&self.store, &place, |key| {
+            layout::parse(key).and_then(|stored| stored.entry()).is_some_and(|entry| target.takes(&entry))
+        })
+        .await
     }
 
     /// The operating systems that anything is stored for.
@@ -82,22 +85,62 @@ impl Writes {
 impl Erases {
     /// Drops every artifact. Returns how many files went.
     pub async fn artifacts(&self) -> Result<u64, Error> {
-        erase(&self.store, &layout::artifacts()).await
+        delete(&self.store, &layout::artifacts(), |_| true).await
     }
 }
 
-async fn erase(store: &Store, place: &Prefix) -> Result<u64, Error> {
-    let keys = store.list(place, Listing::default()).try_filter_map(async |line| {
-        Ok(match line {
-            Listed::Object { key, .. } => Some(key),
-            Listed::Prefix(_) => None,
-        })
+fn is_manifest(key: &Key) -> bool {
+    matches!(layout::parse(key), Some(layout::Stored::Manifest(_)))
+}
+
+/// Deletes what is taken below a place: manifests first, so that nobody reads half an entry as a whole one. Where there were
+/// manifests it looks again, for whoever stored at the same time may have written one after its files were listed.
+async fn delete(
+    store: &Store,
+    place: &Prefix,
+    takes: impl Fn(&Key) -> bool + Copy + Send,
+) -> Result<u64, Error> {
+    let mut gone = 0;
+    for _ in 0..ROUNDS {
+        let first: Vec<Key> = taken(store, place, takes).take(BATCH).try_collect().await?;
+        if first.is_empty() {
+            break;
+        }
+        if first.len() == BATCH {
+            remove(store, taken(store, place, move |key| takes(key) && is_manifest(key))).await?;
+            gone += remove(store, taken(store, place, takes)).await?;
+            continue;
+        }
+        let (manifests, files): (Vec<Key>, Vec<Key>) = first.into_iter().partition(is_manifest);
+        for batch in [&manifests, &files] {
+            if !batch.is_empty() {
+                store.delete(batch).await?;
+            }
+        }
+        gone += files.len() as u64;
+        if manifests.is_empty() {
+            break;
+        }
+    }
+    Ok(gone)
+}
+
+fn taken<'t>(
+    store: &Store,
+    place: &Prefix,
+    takes: impl Fn(&Key) -> bool + Send + 't,
+) -> BoxStream<'t, Result<Key, store::Error>> {
+    let lines = store.list(place, Listing::default()).try_filter_map(move |line| {
+        ready(Ok(match line {
+            Listed::Object { key, .. } if takes(&key) => Some(key),
+            Listed::Object { .. } | Listed::Prefix(_) => None,
+        }))
     });
-    delete(store, keys.boxed()).await
+    lines.boxed()
 }
 
 /// Deletes keys as they are listed, a batch at a time.
-async fn delete(store: &Store, keys: BoxStream<'_, Result<Key, crate::store::Error>>) -> Result<u64, Error> {
+async fn remove(store: &Store, keys: BoxStream<'_, Result<Key, store::Error>>) -> Result<u64, Error> {
     let mut batches = keys.try_chunks(BATCH);
     let mut gone = 0;
     while let Some(batch) = batches.next().await {

@@ -7,6 +7,7 @@ use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
+use tonic::Code;
 
 use crate::domain::{self, Fault};
 use crate::metrics::Outcome;
@@ -39,6 +40,10 @@ pub(crate) enum Failure {
     Incomplete,
     /// Too many passwords wait to be checked.
     Busy,
+    /// The request's form is not spoken here: what is.
+    Unsupported(&'static str),
+    /// The caller's deadline came first.
+    Late,
     /// The store failed.
     Store(Fault),
 }
@@ -48,13 +53,13 @@ pub(crate) enum Failure {
 pub(crate) struct Row {
     /// Over HTTP.
     pub(crate) status: StatusCode,
-    /// Over gRPC: the code's name.
-    pub(crate) grpc: &'static str,
+    /// Over gRPC.
+    pub(crate) grpc: Code,
     /// To people, where the failure has no line of its own.
     pub(crate) phrase: &'static str,
 }
 
-const fn row(status: StatusCode, grpc: &'static str, phrase: &'static str) -> Row {
+const fn row(status: StatusCode, grpc: Code, phrase: &'static str) -> Row {
     Row { status, grpc, phrase }
 }
 
@@ -62,47 +67,61 @@ impl Failure {
     /// The table.
     pub(crate) const fn row(&self) -> Row {
         match self {
-            Self::Invalid(_) => row(StatusCode::BAD_REQUEST, "INVALID_ARGUMENT", "the request is malformed"),
+            Self::Invalid(_) => {
+                row(StatusCode::BAD_REQUEST, Code::InvalidArgument, "the request is malformed")
+            }
             Self::Unauthenticated(_) => {
-                row(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", "a user name and password are needed")
+                row(StatusCode::UNAUTHORIZED, Code::Unauthenticated, "a user name and password are needed")
             }
             Self::Forbidden(_) => {
-                row(StatusCode::FORBIDDEN, "PERMISSION_DENIED", "these credentials may not do that")
+                row(StatusCode::FORBIDDEN, Code::PermissionDenied, "these credentials may not do that")
             }
-            Self::Absent => row(StatusCode::NOT_FOUND, "NOT_FOUND", "not in the cache"),
-            Self::NoRoute => row(StatusCode::NOT_FOUND, "UNIMPLEMENTED", "no such route"),
+            Self::Absent => row(StatusCode::NOT_FOUND, Code::NotFound, "not in the cache"),
+            Self::NoRoute => row(StatusCode::NOT_FOUND, Code::Unimplemented, "no such route"),
             Self::Verb(_) => {
-                row(StatusCode::METHOD_NOT_ALLOWED, "UNIMPLEMENTED", "this route does not take that verb")
+                row(StatusCode::METHOD_NOT_ALLOWED, Code::Unimplemented, "this route does not take that verb")
             }
-            Self::Exists => row(StatusCode::PRECONDITION_FAILED, "ALREADY_EXISTS", "it is already there"),
+            Self::Exists => row(StatusCode::PRECONDITION_FAILED, Code::AlreadyExists, "it is already there"),
             Self::Conflict => row(
                 StatusCode::CONFLICT,
-                "FAILED_PRECONDITION",
+                Code::FailedPrecondition,
                 "the name is already a directory, or below a file",
             ),
-            Self::TooLarge(_) => {
-                row(StatusCode::PAYLOAD_TOO_LARGE, "RESOURCE_EXHAUSTED", "the body is larger than the limit")
-            }
+            Self::TooLarge(_) => row(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                Code::ResourceExhausted,
+                "the body is larger than the limit",
+            ),
             Self::Stalled => {
-                row(StatusCode::REQUEST_TIMEOUT, "DEADLINE_EXCEEDED", "the body stopped arriving")
+                row(StatusCode::REQUEST_TIMEOUT, Code::DeadlineExceeded, "the body stopped arriving")
             }
-            Self::Incomplete => row(StatusCode::BAD_REQUEST, "CANCELLED", "the body broke off"),
+            Self::Incomplete => row(StatusCode::BAD_REQUEST, Code::Cancelled, "the body broke off"),
             Self::Busy => row(
                 StatusCode::TOO_MANY_REQUESTS,
-                "RESOURCE_EXHAUSTED",
+                Code::ResourceExhausted,
                 "too many passwords wait to be checked",
             ),
-            Self::Store(Fault::Unavailable) => {
-                row(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", "the store does not answer; try again")
+            Self::Unsupported(_) => {
+                row(StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::Unimplemented, "this form is not spoken here")
             }
+            Self::Late => row(
+                StatusCode::SERVICE_UNAVAILABLE,
+                Code::DeadlineExceeded,
+                "the deadline came before the answer",
+            ),
+            Self::Store(Fault::Unavailable) => row(
+                StatusCode::SERVICE_UNAVAILABLE,
+                Code::Unavailable,
+                "the store does not answer; try again",
+            ),
             Self::Store(Fault::Denied) => row(
                 StatusCode::SERVICE_UNAVAILABLE,
-                "UNAVAILABLE",
+                Code::Unavailable,
                 "the store refuses the gateway; ask its operator",
             ),
             Self::Store(Fault::Corrupt) => row(
                 StatusCode::SERVICE_UNAVAILABLE,
-                "UNAVAILABLE",
+                Code::Unavailable,
                 "what is stored is damaged; ask the operator",
             ),
         }
@@ -114,6 +133,7 @@ impl Failure {
             Self::Invalid(why) => why.clone(),
             Self::TooLarge(limit) => format!("the body is larger than the limit of {limit} bytes"),
             Self::Verb(allowed) => format!("this route takes {allowed}"),
+            Self::Unsupported(why) => (*why).to_owned(),
             Self::Unauthenticated(why) | Self::Forbidden(why) if !why.is_empty() => (*why).to_owned(),
             Self::Unauthenticated(_)
             | Self::Forbidden(_)
@@ -124,21 +144,24 @@ impl Failure {
             | Self::Stalled
             | Self::Incomplete
             | Self::Busy
+            | Self::Late
             | Self::Store(_) => self.row().phrase.to_owned(),
         }
     }
 
-    const fn outcome(&self) -> Outcome {
+    /// What it counts as.
+    pub(crate) const fn outcome(&self) -> Outcome {
         match self {
             Self::Invalid(_)
             | Self::NoRoute
             | Self::Verb(_)
             | Self::TooLarge(_)
             | Self::Conflict
+            | Self::Unsupported(_)
             | Self::Exists => Outcome::Invalid,
             Self::Unauthenticated(_) | Self::Forbidden(_) | Self::Busy => Outcome::Refused,
             Self::Absent => Outcome::Miss,
-            Self::Stalled | Self::Incomplete => Outcome::Broken,
+            Self::Stalled | Self::Incomplete | Self::Late => Outcome::Broken,
             Self::Store(_) => Outcome::Failed,
         }
     }
@@ -173,6 +196,8 @@ impl IntoResponse for Failure {
             | Self::TooLarge(_)
             | Self::Stalled
             | Self::Incomplete
+            | Self::Unsupported(_)
+            | Self::Late
             | Self::Store(Fault::Denied | Fault::Corrupt) => {}
         }
         response.extensions_mut().insert(self.outcome());
@@ -220,6 +245,8 @@ mod tests {
             Failure::Stalled,
             Failure::Incomplete,
             Failure::Busy,
+            Failure::Unsupported("gzip is the only compression here"),
+            Failure::Late,
             Failure::Store(Fault::Unavailable),
             Failure::Store(Fault::Denied),
             Failure::Store(Fault::Corrupt),
@@ -228,7 +255,7 @@ mod tests {
             .iter()
             .map(|failure| {
                 let row = failure.row();
-                format!("{} {} {}", row.status.as_u16(), row.grpc, failure.line())
+                format!("{} {:?} {}", row.status.as_u16(), row.grpc, failure.line())
             })
             .collect();
         insta::assert_snapshot!(lines.join("\n"));

@@ -22,7 +22,15 @@ use crate::telemetry::field;
 /// The header that carries a request's id, in and out.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-fn verb(method: &Method) -> Verb {
+fn verb(method: &Method, path: &str, protocol: Protocol) -> Verb {
+    if protocol == Protocol::Rpc {
+        return match path.rsplit('/').next() {
+            Some("Retrieve") => Verb::Get,
+            Some("Store") => Verb::Put,
+            Some("Delete") => Verb::Delete,
+            Some(_) | None => Verb::Other,
+        };
+    }
     match *method {
         Method::GET => Verb::Get,
         Method::HEAD => Verb::Head,
@@ -37,6 +45,9 @@ fn protocol(path: &str) -> Protocol {
     match path.trim_start_matches('/').split('/').next() {
         Some("artifact" | "ping" | "") => Protocol::Artifact,
         Some("please") => Protocol::Please,
+        Some(service) if service.starts_with("proto.rpc_cache.") || service.starts_with("grpc.") => {
+            Protocol::Rpc
+        }
         Some("healthz" | "readyz" | "metrics") => Protocol::Ops,
         _ => Protocol::None,
     }
@@ -96,7 +107,8 @@ struct Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        let (protocol, verb) = (protocol(self.uri.path()), verb(&self.method));
+        let protocol = protocol(self.uri.path());
+        let verb = verb(&self.method, self.uri.path(), protocol);
         let took = self.started.elapsed();
         self.metrics.request(protocol, verb, self.outcome, took);
         self.metrics.send(protocol, verb, self.sent);

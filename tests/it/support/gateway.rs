@@ -17,7 +17,7 @@ use larder::front::auth::verify::{self, Verifier};
 use larder::front::auth::{Gate, Guarded, Listed as Known};
 use larder::front::body::BodyLimits;
 use larder::front::ops::{Ops, Readiness};
-use larder::front::{App, router};
+use larder::front::{App, router, rpc};
 use larder::metrics::{Metrics, RequestLabels};
 use larder::server::{Drain, Limits, Server};
 use larder::store::key::STAGING;
@@ -58,6 +58,18 @@ impl Default for Options {
             verify: verify::Limits { delay: Duration::ZERO, ..verify::Limits::default() },
             server: Limits { body_timeout: Duration::from_secs(2), workers: 2, ..Limits::default() },
         }
+    }
+}
+
+/// The RPC cache as it is by default, in a gateway that is ready.
+pub(crate) fn rpc() -> rpc::Settings {
+    let readiness = Readiness::default();
+    readiness.store(true);
+    rpc::Settings {
+        max_message_size: 200 << 20,
+        allow_outside_symlinks: false,
+        budget: Budget::new(BUDGET),
+        readiness,
     }
 }
 
@@ -164,7 +176,7 @@ impl TestGateway {
             let here = (server.local_addr(), std::thread::current().id(), store.clone());
             tell.send(here).expect("the test waits for the address");
             let limits = BodyLimits { max_object_size: options.max_object_size };
-            let app = App::new(Guarded::new(Gateway::new(store), gate), limits, counted.clone());
+            let app = App::new(Guarded::new(Gateway::new(store), gate), limits, rpc(), counted.clone());
             let ops = Ops { readiness: Readiness::default(), metrics: counted, budget: Budget::new(BUDGET) };
             server.run(router(app, Some(ops)), Drain::new()).await;
         });
