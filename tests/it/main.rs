@@ -18,6 +18,7 @@ mod metrics_page;
 mod please_http;
 mod replicas;
 mod rooms;
+mod rpc;
 mod serving;
 mod support;
 mod surface;

@@ -26,6 +26,8 @@ use crate::payload::BodyError;
 
 /// Bytes before a message: whether it is compressed, and its length.
 const HEAD: usize = 5;
+/// What a gzip stream begins with (RFC 1952).
+const GZIP: [u8; 2] = [0x1f, 0x8b];
 /// Larger messages are unpacked where nobody waits.
 const UNPACK_HERE: usize = 64 << 10;
 /// Answers from this size up to [`PACK_MOST`] are compressed, for who accepts that.
@@ -125,6 +127,9 @@ pub(super) async fn read<M: Message + Default + 'static>(
 
 /// Unpacks a message within what it says of its own length (RFC 1952: ISIZE, its last four bytes).
 async fn unpacked(packed: Bytes, room: &Room) -> Result<(Bytes, Held), Failure> {
+    if !packed.starts_with(&GZIP) {
+        return Err(Failure::Invalid("the message is no gzip stream".to_owned()));
+    }
     let said = packed.last_chunk::<4>().map_or(0, |last| u64::from(u32::from_le_bytes(*last)));
     if said > room.most {
         return Err(Failure::TooLarge(room.most));

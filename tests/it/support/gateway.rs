@@ -250,7 +250,7 @@ impl TestGateway {
         assert_eq!(self.keys().await, expected, "on {}", self.name);
         match &self.home {
             Home::Dir(config) => {
-                let staged = || std::fs::read_dir(config.root.join(STAGING)).map_or(0, Iterator::count);
+                let staged = || crate::killed::staged(&config.root.join(STAGING));
                 eventually("staged files are cleared away", async || staged() == 0).await;
             }
             // Waits for aborts, 5 s at most; it goes on serving.
@@ -302,5 +302,13 @@ pub(crate) async fn eventually(what: &str, mut so: impl AsyncFnMut() -> bool) {
     while !so().await {
         assert!(began.elapsed() < LIMIT, "{what}: not within {LIMIT:?}");
         steps.tick().await;
+    }
+}
+
+/// A gateway over a directory, and one over each S3 server.
+pub(crate) async fn each(test: impl AsyncFn(TestGateway)) {
+    test(TestGateway::start()).await;
+    for server in super::backends::servers() {
+        test(TestGateway::over(&server, &server.endpoint, 5, Options::default())).await;
     }
 }

@@ -98,6 +98,12 @@ impl Client {
         Self { addr, h2: true, auth: None }
     }
 
+    /// The same, by HTTP/2.
+    pub(crate) fn over_h2(mut self) -> Self {
+        self.h2 = true;
+        self
+    }
+
     /// Sends these credentials with every request that has none of its own.
     pub(crate) fn with_basic(mut self, user: &str, password: &str) -> Self {
         self.auth = Some(basic(user, password));
