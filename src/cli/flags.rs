@@ -170,6 +170,8 @@ pub(super) struct ServeFlags {
     #[command(flatten)]
     listen: ListenFlags,
     #[command(flatten)]
+    tls: TlsFlags,
+    #[command(flatten)]
     auth: AuthFlags,
     #[command(flatten)]
     store: StoreFlags,
@@ -194,6 +196,7 @@ impl ServeFlags {
             store: self.store.store()?,
             listen: self.listen.listen,
             ops_listen: self.listen.ops_listen,
+            tls: self.tls.files().checked()?,
             auth: config::AuthConfig {
                 users: self.auth.users,
                 groups: self.auth.groups,
@@ -208,16 +211,50 @@ impl ServeFlags {
     }
 }
 
+/// TLS. The hidden names are those of Please's own cache server, whose command lines go on to work.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "TLS")]
+struct TlsFlags {
+    /// PEM file of the server's certificate and those between it and its authority. All files of TLS are read
+    /// again when they change [default: no TLS]
+    #[arg(long, env = "LARDER_TLS_CERT", value_name = "FILE", alias = "cert_file")]
+    tls_cert: Option<PathBuf>,
+    /// PEM file of the certificate's private key
+    #[arg(long, env = "LARDER_TLS_KEY", value_name = "FILE", alias = "key_file")]
+    tls_key: Option<PathBuf>,
+    /// PEM file of the authorities that sign clients' certificates; a client may show one, and it has to be good
+    #[arg(long, env = "LARDER_CLIENT_CA", value_name = "FILE", alias = "ca_cert_file")]
+    client_ca: Option<PathBuf>,
+    /// PEM file, or directory of such, of the very certificates that may read and write
+    #[arg(long, env = "LARDER_WRITABLE_CERTS", value_name = "PLACE", alias = "writable_certs")]
+    writable_certs: Option<PathBuf>,
+    /// PEM file, or directory of such, of the very certificates that may read
+    #[arg(long, env = "LARDER_READONLY_CERTS", value_name = "PLACE", alias = "readonly_certs")]
+    readonly_certs: Option<PathBuf>,
+}
+
+impl TlsFlags {
+    fn files(self) -> config::TlsFiles {
+        config::TlsFiles {
+            cert: self.tls_cert,
+            key: self.tls_key,
+            client_ca: self.client_ca,
+            writable: self.writable_certs,
+            readonly: self.readonly_certs,
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Access")]
 struct AuthFlags {
-    /// Password file of Apache's htpasswd; read again when it changes [default: open to all]
+    /// Password file of Apache's htpasswd; read again when it changes [default: open to all, but for client certificates]
     #[arg(long, env = "LARDER_USERS", value_name = "FILE")]
     users: Option<PathBuf>,
     /// Apache group file with `writers` and `admins` [default: every user may do everything]
     #[arg(long, env = "LARDER_GROUPS", value_name = "FILE")]
     groups: Option<PathBuf>,
-    /// What callers without credentials may do, once there are --users
+    /// What callers without credentials may do, once there are --users or client certificates
     #[arg(long, env = "LARDER_ANONYMOUS", value_name = "RIGHT", default_value = "none")]
     anonymous: AnonymousArg,
 }

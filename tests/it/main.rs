@@ -22,3 +22,4 @@ mod rpc;
 mod serving;
 mod support;
 mod surface;
+mod tls;
