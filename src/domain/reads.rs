@@ -7,7 +7,8 @@ use super::artifact::{ArtifactKey, EntryKey};
 use super::glob::Glob;
 use super::layout::{self, Stored};
 use super::please::CacheHash;
-use super::{Error, Fault, Reads, units};
+use super::units::{self, fetch::Trouble};
+use super::{Error, Reads};
 use crate::payload::{Body, Content, Meta, Object, ReadError, Want};
 use crate::store::{Key, Listed, Listing, Prefix, SMALL, Store};
 
@@ -47,7 +48,7 @@ struct Found {
 }
 
 enum Fetch {
-    Ready(Result<Option<Member>, ReadError>),
+    Ready(Result<Option<Member>, Trouble>),
     Later(Found),
 }
 
@@ -147,20 +148,15 @@ impl Reads {
             .map(move |found| fetch(store.clone(), found))
             .buffered(AHEAD)
             .then(move |fetch| finish(later.clone(), fetch))
-            .filter_map(|member| ready(member.transpose()))
-            .scan(false, |broken, member| {
-                let go_on = !*broken;
-                *broken = member.is_err();
-                ready(go_on.then_some(member))
-            });
+            .filter_map(|member| ready(member.transpose()));
         let mut members = members.boxed();
-        // Nothing has been said yet: a first file that cannot be read is a failure, not an answer that breaks.
+        // Nothing has been said yet: a first file that cannot be read is a failure, not an answer that breaks, and one that
+        // is gone by now was deleted, and its entry with it.
         match members.next().await {
-            Some(Err(ReadError::Broken)) => Err(Error::Store(Fault::Unavailable)),
-            Some(Err(ReadError::Corrupt)) => Err(Error::Store(Fault::Corrupt)),
-            Some(Ok(first)) => Ok(Some(stream::iter([Ok(first)]).chain(members).boxed())),
-            // All that was found is what a unit left that never came to its end.
-            None => Ok(None),
+            Some(Err(Trouble::Failed(error))) => Err(error),
+            Some(Ok(first)) => Ok(Some(units::members::going_on(first, members))),
+            // Or all that was found is what a unit left that never came to its end.
+            Some(Err(Trouble::Changed)) | None => Ok(None),
         }
     }
 }
@@ -193,13 +189,13 @@ fn find(store: &Store, selection: Selection) -> BoxStream<'static, Result<Found,
 /// Small files are read ahead. Larger ones would hold sockets and budget while they wait for their turn.
 async fn fetch(store: Store, found: Result<Found, Error>) -> Fetch {
     match found {
-        Err(_) => Fetch::Ready(Err(ReadError::Broken)),
+        Err(error) => Fetch::Ready(Err(Trouble::Failed(error))),
         Ok(found) if found.size <= SMALL as u64 => Fetch::Ready(read(&store, found).await),
         Ok(found) => Fetch::Later(found),
     }
 }
 
-async fn finish(store: Store, fetch: Fetch) -> Result<Option<Member>, ReadError> {
+async fn finish(store: Store, fetch: Fetch) -> Result<Option<Member>, Trouble> {
     match fetch {
         Fetch::Ready(member) => member,
         Fetch::Later(found) => read(&store, found).await,
@@ -208,20 +204,16 @@ async fn finish(store: Store, fetch: Fetch) -> Result<Option<Member>, ReadError>
 
 /// A file that was listed must be there: a part of an entry is worse than none. `None` where it is what a unit left that
 /// never came to its end.
-async fn read(store: &Store, found: Found) -> Result<Option<Member>, ReadError> {
+async fn read(store: &Store, found: Found) -> Result<Option<Member>, Trouble> {
     match store.get(&found.key, &Want::default()).await {
         Ok(Some(Object { meta, .. })) if meta.mark.is_some() => Ok(None),
         Ok(Some(Object { meta, body: Body::Whole(content) })) => {
             Ok(Some(Member { file: found.file, size: meta.size, content }))
         }
         Ok(_) => {
-            tracing::warn!(key = %found.key, "a file of an entry vanished while the entry was read");
-            Err(ReadError::Broken)
+            tracing::debug!(key = %found.key, "a file of an entry vanished while the entry was read");
+            Err(Trouble::Changed)
         }
-        Err(error) => {
-            let fault = Error::from(error);
-            tracing::debug!(%fault, "an entry broke off");
-            Err(ReadError::Broken)
-        }
+        Err(error) => Err(Trouble::Failed(error.into())),
     }
 }

@@ -1,5 +1,7 @@
 //! What writers may do: store, and delete one target's artifacts; what only admins may: delete everything.
 
+use std::time::{Duration, SystemTime};
+
 use futures_util::future::ready;
 use futures_util::stream::{BoxStream, StreamExt as _, TryStreamExt as _};
 
@@ -12,7 +14,13 @@ use crate::payload::Payload;
 use crate::store::{self, BATCH, Key, Listed, Listing, Mode, Prefix, Put, Store, Stored};
 
 /// How often a deletion looks whether anything is left, or came meanwhile.
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 4;
+
+/// Of files younger than this the Store may be under way still, its manifest yet to be written.
+const YOUNG: Duration = Duration::from_secs(600);
+
+/// A key, and when it was stored.
+type Aged = (Key, SystemTime);
 
 /// How a body is to be stored.
 #[derive(Debug, Clone, Default)]
@@ -94,7 +102,7 @@ fn is_manifest(key: &Key) -> bool {
 }
 
 /// Deletes what is taken below a place: manifests first, so that nobody reads half an entry as a whole one. Where there were
-/// manifests it looks again, for whoever stored at the same time may have written one after its files were listed.
+/// manifests, or files so young that theirs may be still to come, it looks again.
 async fn delete(
     store: &Store,
     place: &Prefix,
@@ -102,37 +110,44 @@ async fn delete(
 ) -> Result<u64, Error> {
     let mut gone = 0;
     for _ in 0..ROUNDS {
-        let first: Vec<Key> = taken(store, place, takes).take(BATCH).try_collect().await?;
+        let first: Vec<Aged> = taken(store, place, takes).take(BATCH).try_collect().await?;
         if first.is_empty() {
             break;
         }
         if first.len() == BATCH {
-            remove(store, taken(store, place, move |key| takes(key) && is_manifest(key))).await?;
+            let manifests = taken(store, place, move |key| takes(key) && is_manifest(key));
+            remove(store, manifests).await?;
             gone += remove(store, taken(store, place, takes)).await?;
             continue;
         }
-        let (manifests, files): (Vec<Key>, Vec<Key>) = first.into_iter().partition(is_manifest);
+        let again = first.iter().any(|(key, modified)| is_manifest(key) || is_young(*modified));
+        let (manifests, files): (Vec<Key>, Vec<Key>) =
+            first.into_iter().map(|(key, _)| key).partition(is_manifest);
         for batch in [&manifests, &files] {
             if !batch.is_empty() {
                 store.delete(batch).await?;
             }
         }
         gone += files.len() as u64;
-        if manifests.is_empty() {
+        if !again {
             break;
         }
     }
     Ok(gone)
 }
 
+fn is_young(modified: SystemTime) -> bool {
+    modified.elapsed().map_or(true, |age| age < YOUNG)
+}
+
 fn taken<'t>(
     store: &Store,
     place: &Prefix,
     takes: impl Fn(&Key) -> bool + Send + 't,
-) -> BoxStream<'t, Result<Key, store::Error>> {
+) -> BoxStream<'t, Result<Aged, store::Error>> {
     let lines = store.list(place, Listing::default()).try_filter_map(move |line| {
         ready(Ok(match line {
-            Listed::Object { key, .. } if takes(&key) => Some(key),
+            Listed::Object { key, modified, .. } if takes(&key) => Some((key, modified)),
             Listed::Object { .. } | Listed::Prefix(_) => None,
         }))
     });
@@ -140,11 +155,11 @@ fn taken<'t>(
 }
 
 /// Deletes keys as they are listed, a batch at a time.
-async fn remove(store: &Store, keys: BoxStream<'_, Result<Key, store::Error>>) -> Result<u64, Error> {
+async fn remove(store: &Store, keys: BoxStream<'_, Result<Aged, store::Error>>) -> Result<u64, Error> {
     let mut batches = keys.try_chunks(BATCH);
     let mut gone = 0;
     while let Some(batch) = batches.next().await {
-        let batch = batch.map_err(|broken| broken.1)?;
+        let batch: Vec<Key> = batch.map_err(|broken| broken.1)?.into_iter().map(|(key, _)| key).collect();
         store.delete(&batch).await?;
         gone += batch.len() as u64;
     }

@@ -62,7 +62,7 @@ pub enum Source {
 pub type Found = BTreeMap<String, Output>;
 
 /// Why a read has to begin anew, or cannot go on.
-pub(super) enum Trouble {
+pub(in crate::domain) enum Trouble {
     /// A file is not the one that the manifest tells of, or is gone.
     Changed,
     /// The store failed.
@@ -102,12 +102,12 @@ impl Reads {
             let now = manifest(&self.store, entry).await?;
             let etag = |seen: &Option<Seen>| seen.as_ref().map(|seen| seen.etag.clone());
             if etag(&now) == etag(&seen) {
-                tracing::warn!(entry = %entry, "an entry is in pieces: a miss");
+                tracing::debug!(entry = %entry, "an entry is in pieces: a miss");
                 return Ok(None);
             }
             seen = now;
         }
-        tracing::info!(entry = %entry, "an entry changes faster than it can be read: a miss");
+        tracing::debug!(entry = %entry, "an entry changes faster than it can be read: a miss");
         Ok(None)
     }
 

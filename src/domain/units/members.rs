@@ -1,14 +1,16 @@
 //! Units as HTTP reads them: the files that a selection takes, one after the other.
 
 use futures_util::future::ready;
-use futures_util::stream::{self, StreamExt as _};
+use futures_util::stream::{self, Stream, StreamExt as _};
 
 use super::fetch::{Found, Output, Source, Trouble, checked, fetch, output};
-use super::manifest;
+use super::{AT_ONCE, manifest};
+use crate::domain::artifact::ArtifactKey;
+use crate::domain::digest::Sha256Digest;
 use crate::domain::reads::{Member, Members, Selection};
-use crate::domain::{Error, artifact::ArtifactKey};
+use crate::domain::{Error, layout};
 use crate::payload::{Content, ReadError};
-use crate::store::{SMALL, Store};
+use crate::store::{Key, SMALL, Store};
 
 /// How many small files are fetched ahead of the one that is being sent.
 const AHEAD: usize = 8;
@@ -45,6 +47,10 @@ pub(in crate::domain) async fn members(
     unit: Option<Vec<(ArtifactKey, Output)>>,
 ) -> Result<Option<Members>, Error> {
     let Some(files) = unit else { return Ok(None) };
+    let looks = are_whole(store, there(&files));
+    if !looks.await? {
+        return Ok(None);
+    }
     let (first, later) = (store.clone(), store.clone());
     let mut members = stream::iter(files)
         .map(move |(file, output)| ahead(first.clone(), file, output))
@@ -57,20 +63,51 @@ pub(in crate::domain) async fn members(
         Some(Err(Trouble::Failed(error))) => return Err(error),
         Some(Ok(first)) => first,
     };
-    let rest = members.map(|member| {
-        member.map_err(|trouble| {
-            if let Trouble::Changed = trouble {
-                tracing::warn!("a unit changed while it was read");
-            }
-            ReadError::Broken
-        })
-    });
+    Ok(Some(going_on(first, members)))
+}
+
+/// The files behind a first one that was read. Ends after its first error.
+pub(in crate::domain) fn going_on(
+    first: Member,
+    rest: impl Stream<Item = Result<Member, Trouble>> + Send + 'static,
+) -> Members {
+    let rest = rest.map(|member| member.map_err(|_| ReadError::Broken));
     let ends = |broken: &mut bool, member: Result<Member, ReadError>| {
         let go_on = !*broken;
         *broken = member.is_err();
         ready(go_on.then_some(member))
     };
-    Ok(Some(stream::iter([Ok(first)]).chain(rest).scan(false, ends).boxed()))
+    stream::iter([Ok(first)]).chain(rest).scan(false, ends).boxed()
+}
+
+/// What is to be looked at before anything is said.
+fn there(files: &[(ArtifactKey, Output)]) -> Vec<(Key, Sha256Digest)> {
+    let there = files.iter().filter_map(|(_, output)| match output {
+        Output::File { bytes: Source::There(file, Some(sha256)), .. } => {
+            Some((layout::artifact(file), *sha256))
+        }
+        Output::File { .. } | Output::Link(_) => None,
+    });
+    there.collect()
+}
+
+/// Whether each file that is not in the manifest is the one that the manifest tells of. One request a file, several at a
+/// time: once a part has been sent it is too late to say that there is nothing.
+async fn are_whole(store: &Store, there: Vec<(Key, Sha256Digest)>) -> Result<bool, Error> {
+    let looks = there.into_iter().map(|(key, sha256)| is_whole(store.clone(), key, sha256));
+    let mut looks = stream::iter(looks.collect::<Vec<_>>()).buffer_unordered(AT_ONCE);
+    while let Some(whole) = looks.next().await {
+        if !whole? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+async fn is_whole(store: Store, key: Key, sha256: Sha256Digest) -> Result<bool, Error> {
+    let meta = store.head(&key).await?;
+    // Where marks cannot be kept, the bytes will tell.
+    Ok(meta.is_some_and(|meta| meta.mark.is_none_or(|mark| mark == sha256.to_string())))
 }
 
 type Fetched = (ArtifactKey, u64, Result<Source, Trouble>);
