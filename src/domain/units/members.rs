@@ -8,9 +8,9 @@ use super::{AT_ONCE, manifest};
 use crate::domain::artifact::ArtifactKey;
 use crate::domain::digest::Sha256Digest;
 use crate::domain::reads::{Member, Members, Selection};
-use crate::domain::{Error, layout};
+use crate::domain::{Error, Fault, layout};
 use crate::payload::{Content, ReadError};
-use crate::store::{Key, SMALL, Store};
+use crate::store::{SMALL, Store};
 
 /// How many small files are fetched ahead of the one that is being sent.
 const AHEAD: usize = 8;
@@ -81,11 +81,9 @@ pub(in crate::domain) fn going_on(
 }
 
 /// What is to be looked at before anything is said.
-fn there(files: &[(ArtifactKey, Output)]) -> Vec<(Key, Sha256Digest)> {
+fn there(files: &[(ArtifactKey, Output)]) -> Vec<(ArtifactKey, Sha256Digest)> {
     let there = files.iter().filter_map(|(_, output)| match output {
-        Output::File { bytes: Source::There(file, Some(sha256)), .. } => {
-            Some((layout::artifact(file), *sha256))
-        }
+        Output::File { bytes: Source::There(file, Some(sha256)), .. } => Some((file.clone(), *sha256)),
         Output::File { .. } | Output::Link(_) => None,
     });
     there.collect()
@@ -93,8 +91,8 @@ fn there(files: &[(ArtifactKey, Output)]) -> Vec<(Key, Sha256Digest)> {
 
 /// Whether each file that is not in the manifest is the one that the manifest tells of. One request a file, several at a
 /// time: once a part has been sent it is too late to say that there is nothing.
-async fn are_whole(store: &Store, there: Vec<(Key, Sha256Digest)>) -> Result<bool, Error> {
-    let looks = there.into_iter().map(|(key, sha256)| is_whole(store.clone(), key, sha256));
+async fn are_whole(store: &Store, there: Vec<(ArtifactKey, Sha256Digest)>) -> Result<bool, Error> {
+    let looks = there.into_iter().map(|(file, sha256)| is_whole(store.clone(), file, sha256));
     let mut looks = stream::iter(looks.collect::<Vec<_>>()).buffer_unordered(AT_ONCE);
     while let Some(whole) = looks.next().await {
         if !whole? {
@@ -104,10 +102,27 @@ async fn are_whole(store: &Store, there: Vec<(Key, Sha256Digest)>) -> Result<boo
     Ok(true)
 }
 
-async fn is_whole(store: Store, key: Key, sha256: Sha256Digest) -> Result<bool, Error> {
-    let meta = store.head(&key).await?;
-    // Where marks cannot be kept, the bytes will tell.
-    Ok(meta.is_some_and(|meta| meta.mark.is_none_or(|mark| mark == sha256.to_string())))
+async fn is_whole(store: Store, file: ArtifactKey, sha256: Sha256Digest) -> Result<bool, Error> {
+    let Some(meta) = store.head(&layout::artifact(&file)).await? else { return Ok(false) };
+    if let Some(mark) = meta.mark {
+        return Ok(mark == sha256.to_string());
+    }
+    // Stored over HTTP since, or by a store that keeps no marks: only the bytes can tell.
+    let bytes = match fetch(&store, &file, Some(sha256), false).await {
+        Ok((_, bytes)) => bytes,
+        Err(Trouble::Changed) => return Ok(false),
+        Err(Trouble::Failed(error)) => return Err(error),
+    };
+    let Source::Open(content, check) = bytes else { return Ok(true) };
+    let mut chunks = checked(content, check);
+    while let Some(chunk) = chunks.next().await {
+        match chunk {
+            Ok(_) => {}
+            Err(ReadError::Corrupt) => return Ok(false),
+            Err(ReadError::Broken) => return Err(Error::Store(Fault::Unavailable)),
+        }
+    }
+    Ok(true)
 }
 
 type Fetched = (ArtifactKey, u64, Result<Source, Trouble>);
