@@ -34,7 +34,7 @@ SERVICE = "proto.rpc_cache.RpcCache"
 MIB = 1 << 20
 LIMIT = 200 * MIB  # --max-message-size, where nothing is said
 PATIENCE = 60  # seconds that no call may take, however slow the machine
-STRESS = 5  # seconds of each stress
+STRESS = float(os.environ.get("LARDER_TEST_RPC_SECONDS", "5"))
 IDENTITY_ONLY = ("grpc.compression_enabled_algorithms_bitset", 1)
 
 

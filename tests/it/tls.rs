@@ -19,6 +19,7 @@ use sha1::{Digest as _, Sha1};
 use crate::support::certs::Certs;
 use crate::support::gateway::{Options, TestGateway};
 use crate::support::http::{Body, Client, Response, full, request};
+use crate::support::rpc::{At, FORBIDDEN, Rpc, UNAUTHENTICATED};
 use crate::support::tls::Hand;
 
 const ENTRY: &str = "/artifact/linux_amd64/p/x/AAECAwQFBgcICQoLDA0ODxAREhM";
@@ -176,18 +177,42 @@ fn clients(gateway: &TestGateway, certs: &Certs, shown: Option<&str>) -> [Client
     [gateway.client().over(&one), Client::h2(gateway.addr()).over(&two)]
 }
 
-/// The request of a row; a protocol that is no plain HTTP dresses its own here, by its path.
+/// The request of a row.
 fn asked(verb: &str, path: &str) -> Request<Body> {
     request(verb, path).body(full("x")).unwrap()
 }
 
-/// What came of it as a status; a protocol with its own form of refusal is translated here.
+/// What came of it.
 fn status(answer: &Response) -> u16 {
     answer.status.as_u16()
 }
 
-/// Holds a caller to what it may do, on every route.
+/// The calls of the RPC cache, in the same words.
+async fn hold_rpc(said: &str, client: Client, rights: Rights) {
+    let (rpc, at) = (Rpc::over(client), At::new("t", 1));
+    let answers = [
+        ("ListNodes", Needs::Nothing, rpc.nodes().await.map(drop)),
+        ("Retrieve", Needs::Reader, rpc.retrieve(&at, &["absent"]).await.map(drop)),
+        ("Store", Needs::Writer, rpc.store(&at, vec![at.file("a", "x")]).await),
+        ("Delete", Needs::Writer, rpc.delete(&at).await),
+        ("Delete everything", Needs::Admin, rpc.delete_everything().await),
+    ];
+    for (call, needs, answer) in answers {
+        let found = match answer.as_ref().map_err(|refused| refused.code) {
+            Ok(()) => "in",
+            Err(UNAUTHENTICATED) => "401",
+            Err(FORBIDDEN) => "403",
+            Err(-1) => "cut",
+            Err(_) => panic!("{said}: {call}: {answer:?}"),
+        };
+        assert_eq!(found, word(rights, needs), "{said}: {call}");
+    }
+}
+
+/// Holds a caller to what it may do, on every route and in every call.
 async fn hold(said: &str, clients: [Client; 2], rights: Rights) {
+    let [_, two] = &clients;
+    hold_rpc(said, two.clone(), rights).await;
     for client in clients {
         for (verb, path, needs, granted) in ROUTES {
             let answer = client.try_send(asked(verb, path)).await;
