@@ -91,30 +91,19 @@ pub async fn serve(config: Config) -> Result<(), Error> {
     let store = config.store.clone().open(budget.clone(), metrics.clone()).await?;
     let readiness = Readiness::default();
     let ops = Ops { readiness: readiness.clone(), metrics: metrics.clone(), budget: budget.clone() };
-    let health = readiness.clone();
 
     announce(&config, &main, ops_server.as_ref(), &store);
-    tasks.spawn(stop.clone().run_until_cancelled_owned(watch_store(
-        store.clone(),
-        readiness.clone(),
-        metrics.clone(),
-    )));
-    tasks.spawn(stop.clone().run_until_cancelled_owned(reap(store.clone(), config.leftover_age)));
-    let begun = drain.clone();
-    tasks.spawn(stop.clone().run_until_cancelled_owned(async move {
+    let side = Side { tasks: &tasks, stop: &stop };
+    side.start(watch_store(store.clone(), readiness.clone(), metrics.clone()));
+    side.start(reap(store.clone(), config.leftover_age));
+    let (begun, health) = (drain.clone(), readiness.clone());
+    side.start(async move {
         begun.begun().await;
         readiness.drain();
-    }));
+    });
 
-    let limits = BodyLimits { max_object_size: config.limits.max_object_size };
     let guarded = Guarded::new(Gateway::new(store.clone()), gate);
-    let rpc = rpc::Settings {
-        max_message_size: config.limits.max_message_size,
-        allow_outside_symlinks: config.allow_outside_symlinks,
-        budget,
-        readiness: health,
-    };
-    let app = App::new(guarded, limits, rpc, metrics);
+    let app = app(&config, guarded, budget, health, metrics);
     let cut = tokio::select! {
         cut = run(main, ops_server, app, ops, drain.clone()) => cut,
         code = signals.drive(drain) => return Err(Error::Interrupted(code)),
@@ -125,6 +114,30 @@ pub async fn serve(config: Config) -> Result<(), Error> {
     tasks.close();
     tasks.wait().await;
     if cut > 0 { Err(Error::Cut(cut)) } else { Ok(()) }
+}
+
+/// What runs beside the requests, until the stop.
+struct Side<'s> {
+    tasks: &'s TaskTracker,
+    stop: &'s CancellationToken,
+}
+
+impl Side<'_> {
+    fn start<T: Send + 'static>(&self, job: impl Future<Output = T> + Send + 'static) {
+        self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(job));
+    }
+}
+
+/// The service, within its limits.
+fn app(config: &Config, guarded: Guarded, budget: Budget, readiness: Readiness, metrics: Metrics) -> App {
+    let limits = BodyLimits { max_object_size: config.limits.max_object_size };
+    let rpc = rpc::Settings {
+        max_message_size: config.limits.max_message_size,
+        allow_outside_symlinks: config.allow_outside_symlinks,
+        budget,
+        readiness,
+    };
+    App::new(guarded, limits, rpc, metrics)
 }
 
 /// Each connection is a descriptor, and the usual soft limit is 1024: takes what the hard one allows.

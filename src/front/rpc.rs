@@ -39,7 +39,7 @@ mod names;
 
 /// The messages, out of `rpc_cache.proto`.
 pub mod proto {
-    include!(concat!(env!("OUT_DIR"), "/proto.rpc_cache.rs"));
+    tonic::include_proto!("proto.rpc_cache");
 }
 
 use answer::Outgoing;
@@ -51,7 +51,7 @@ use proto::{
 };
 
 /// What server reflection tells of the service.
-const DESCRIPTION: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/rpc_cache.bin"));
+const DESCRIPTION: &[u8] = tonic::include_file_descriptor_set!("rpc_cache");
 
 /// Entries up to this size are read before they are answered; of larger ones the answer flows.
 const WHOLE: u64 = 1 << 20;

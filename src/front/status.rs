@@ -63,6 +63,16 @@ const fn row(status: StatusCode, grpc: Code, phrase: &'static str) -> Row {
     Row { status, grpc, phrase }
 }
 
+/// The table's rows for what the store did wrong: never a miss.
+const fn store_row(fault: Fault) -> Row {
+    let phrase = match fault {
+        Fault::Unavailable => "the store does not answer; try again",
+        Fault::Denied => "the store refuses the gateway; ask its operator",
+        Fault::Corrupt => "what is stored is damaged; ask the operator",
+    };
+    row(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, phrase)
+}
+
 impl Failure {
     /// The table.
     pub(crate) const fn row(&self) -> Row {
@@ -109,21 +119,7 @@ impl Failure {
                 Code::DeadlineExceeded,
                 "the deadline came before the answer",
             ),
-            Self::Store(Fault::Unavailable) => row(
-                StatusCode::SERVICE_UNAVAILABLE,
-                Code::Unavailable,
-                "the store does not answer; try again",
-            ),
-            Self::Store(Fault::Denied) => row(
-                StatusCode::SERVICE_UNAVAILABLE,
-                Code::Unavailable,
-                "the store refuses the gateway; ask its operator",
-            ),
-            Self::Store(Fault::Corrupt) => row(
-                StatusCode::SERVICE_UNAVAILABLE,
-                Code::Unavailable,
-                "what is stored is damaged; ask the operator",
-            ),
+            Self::Store(fault) => store_row(*fault),
         }
     }
 
