@@ -2,13 +2,14 @@
 
 use futures_util::future::ready;
 use futures_util::stream::{self, BoxStream, Stream, StreamExt as _, TryStreamExt as _};
+use tokio::task::JoinSet;
 
 use super::artifact::{ArtifactKey, EntryKey};
 use super::glob::Glob;
 use super::layout::{self, Stored};
 use super::please::CacheHash;
 use super::units::{self, fetch::Trouble};
-use super::{Error, Reads};
+use super::{Error, Fault, Reads};
 use crate::payload::{Body, Content, Meta, Object, ReadError, Want};
 use crate::store::{Key, Listed, Listing, Prefix, SMALL, Store};
 
@@ -145,9 +146,9 @@ impl Reads {
         let later = store.clone();
         let members = stream::iter([Ok(first)])
             .chain(found)
-            .map(move |found| fetch(store.clone(), found))
+            .map(move |found| driven(fetch(store.clone(), found)))
             .buffered(AHEAD)
-            .then(move |fetch| finish(later.clone(), fetch))
+            .then(move |fetch| finish(later.clone(), fetch.unwrap_or_else(Fetch::broken)))
             .filter_map(|member| ready(member.transpose()));
         let mut members = members.boxed();
         // Nothing has been said yet: a first file that cannot be read is a failure, not an answer that breaks, and one that
@@ -184,6 +185,20 @@ fn find(store: &Store, selection: Selection) -> BoxStream<'static, Result<Found,
             ready(Ok(found))
         })
         .boxed()
+}
+
+/// Drives work that is done ahead of its turn: it must come to its end while nobody asks for it, since what it has meanwhile
+/// (its turn at the store) others wait for. Ends with who waits for it. `None` where it broke down.
+pub(super) async fn driven<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> Option<T> {
+    let mut own = JoinSet::new();
+    own.spawn(work);
+    own.join_next().await.and_then(Result::ok)
+}
+
+impl Fetch {
+    fn broken() -> Self {
+        Self::Ready(Err(Trouble::Failed(Error::Store(Fault::Unavailable))))
+    }
 }
 
 /// Small files are read ahead. Larger ones would hold sockets and budget while they wait for their turn.

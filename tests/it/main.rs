@@ -23,3 +23,4 @@ mod serving;
 mod support;
 mod surface;
 mod tls;
+mod turns;

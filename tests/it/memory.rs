@@ -12,12 +12,14 @@ use futures_util::future::join_all;
 use futures_util::{StreamExt as _, stream};
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Frame;
+use prost::Message as _;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::faults::rig::HASH;
 use crate::support::backends::{S3Server, servers};
-use crate::support::http::{Body, Client, End, Pattern, bare, request};
+use crate::support::http::{Body, Client, End, Pattern, bare, full as whole, request};
 use crate::support::process::Larder;
+use crate::support::rpc::{At, Rpc, frame, retrieving};
 use crate::support::variable;
 
 /// Streams at once, either way.
@@ -33,31 +35,55 @@ struct Gateway {
     larder: Larder,
     client: Client,
     name: String,
-    _root: Option<tempfile::TempDir>,
+    place: Place,
 }
 
-impl Gateway {
-    fn start(server: Option<&S3Server>) -> Self {
+/// Where it stores.
+enum Place {
+    Dir(tempfile::TempDir),
+    Bucket(S3Server, String),
+}
+
+impl Place {
+    fn serve(&self) -> Larder {
         let bin = variable("LARDER_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_larder").to_owned());
         let mut command = Command::new(bin);
         command.args(["serve", "--listen", "127.0.0.1:0", "--log-format", "json", "-q"]).env_clear();
         // The line that says where it listens is no warning.
         command.env("RUST_LOG", "larder::serve=info");
-        let (root, name) = match server {
-            None => {
-                let root = tempfile::tempdir().unwrap();
+        match self {
+            Self::Dir(root) => {
                 command.arg("--store").arg(root.path());
-                (Some(root), "dir".to_owned())
             }
+            Self::Bucket(server, store) => {
+                command.args(["--store", store, "--s3-endpoint", &server.endpoint]);
+                command.env("AWS_ACCESS_KEY_ID", &server.key).env("AWS_SECRET_ACCESS_KEY", &server.secret);
+            }
+        }
+        Larder::start(command)
+    }
+}
+
+impl Gateway {
+    fn start(server: Option<&S3Server>) -> Self {
+        let place = match server {
+            None => Place::Dir(tempfile::tempdir().unwrap()),
             Some(server) => {
                 let store = format!("s3://{}/memory-{:016x}", server.bucket, fastrand::u64(..));
-                command.args(["--store", &store, "--s3-endpoint", &server.endpoint]);
-                command.env("AWS_ACCESS_KEY_ID", &server.key).env("AWS_SECRET_ACCESS_KEY", &server.secret);
-                (None, server.name.clone())
+                Place::Bucket(server.clone(), store)
             }
         };
-        let larder = Larder::start(command);
-        Self { client: Client::new(larder.addr()), larder, name, _root: root }
+        let larder = place.serve();
+        let name = server.map_or_else(|| "dir".to_owned(), |server| server.name.clone());
+        Self { client: Client::new(larder.addr()), larder, name, place }
+    }
+
+    /// Ends the process; another takes its place.
+    fn again(self) -> Self {
+        let Self { larder, name, place, .. } = self;
+        drop(larder);
+        let larder = place.serve();
+        Self { client: Client::new(larder.addr()), larder, name, place }
     }
 
     /// The peak so far, which may not be more than so many MiB.
@@ -116,6 +142,49 @@ async fn eight_large_streams_each_way() {
         gateway.client.check(bare("DELETE", "/"), 200).await;
         gateway.peak(&format!("8 up and 8 down of {} MiB, {:?}", size / MIB, started.elapsed()), 128);
     }
+}
+
+/// Entries that come as one message flow: 64 of 100 MiB take what `docs/operations.md` says, which is what 24 take.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_large_entries_at_once() {
+    let full = variable("LARDER_TEST_BIG").is_some();
+    let (count, size) = if full { (64, 100 << 20) } else { (64, 8 << 20) };
+    let at = At::new("large", 1);
+    for server in places() {
+        let gateway = Gateway::start(server.as_ref());
+        let rpc = Rpc::new(gateway.larder.addr());
+        rpc.store(&at, vec![at.file("a", vec![1; size / 2]), at.file("b", vec![2; size / 2])]).await.unwrap();
+        // A Store is in memory as a whole: what is looked at here is another process.
+        let gateway = gateway.again();
+        let started = Instant::now();
+        let client = Client::h2(gateway.larder.addr());
+        let all = join_all((0..count).map(async |_| retrieved(&client, &at).await)).await;
+        // The message, and what it says of the two files.
+        assert!(all.iter().all(|bytes| (size..size + 200).contains(bytes)), "{all:?}");
+        let what = format!("{count} Retrieves of {} MiB, {:?}", size >> 20, started.elapsed());
+        // The process itself, --max-inflight-bytes, --dir-memory, and 64 KiB for each request and connection.
+        gateway.peak(&what, 20 + 48 + 24 + 2 * 4);
+        gateway.client.check(bare("DELETE", "/"), 200).await;
+    }
+}
+
+/// The bytes of the answer to a Retrieve of all.
+async fn retrieved(client: &Client, at: &At) -> usize {
+    let message = retrieving(at, &[""]).encode_to_vec();
+    let ask =
+        request("POST", "/proto.rpc_cache.RpcCache/Retrieve").header("content-type", "application/grpc");
+    let ask = ask.header("te", "trailers").body(whole(frame(false, &message))).unwrap();
+    let mut connection = client.connect().await.unwrap();
+    let mut body = connection.open(ask).await.unwrap().into_body();
+    let (mut bytes, mut ended) = (0, false);
+    while let Some(part) = body.frame().await {
+        match part.unwrap().into_data() {
+            Ok(data) => bytes += data.len(),
+            Err(frame) => ended = frame.trailers_ref().unwrap()["grpc-status"] == "0",
+        }
+    }
+    assert!(ended, "the answer has an end");
+    bytes - 5
 }
 
 /// Pieces at a pace: a peer that is slow, and not silent.

@@ -7,7 +7,7 @@ use super::fetch::{Found, Output, Source, Trouble, checked, fetch, output};
 use super::{AT_ONCE, manifest};
 use crate::domain::artifact::ArtifactKey;
 use crate::domain::digest::Sha256Digest;
-use crate::domain::reads::{Member, Members, Selection};
+use crate::domain::reads::{Member, Members, Selection, driven};
 use crate::domain::{Error, Fault, layout};
 use crate::payload::{Content, ReadError};
 use crate::store::{SMALL, Store};
@@ -53,7 +53,7 @@ pub(in crate::domain) async fn members(
     }
     let (first, later) = (store.clone(), store.clone());
     let mut members = stream::iter(files)
-        .map(move |(file, output)| ahead(first.clone(), file, output))
+        .map(move |(file, output)| driven(ahead(first.clone(), file, output)))
         .buffered(AHEAD)
         .then(move |fetched| in_turn(later.clone(), fetched))
         .boxed();
@@ -139,7 +139,8 @@ async fn ahead(store: Store, file: ArtifactKey, output: Output) -> Fetched {
     (file, size, bytes)
 }
 
-async fn in_turn(store: Store, (file, size, bytes): Fetched) -> Result<Member, Trouble> {
+async fn in_turn(store: Store, fetched: Option<Fetched>) -> Result<Member, Trouble> {
+    let (file, size, bytes) = fetched.ok_or(Trouble::Failed(Error::Store(Fault::Unavailable)))?;
     let bytes = match bytes? {
         Source::There(there, sha256) => fetch(&store, &there, sha256, false).await?.1,
         bytes @ (Source::Here(_) | Source::Open(..)) => bytes,

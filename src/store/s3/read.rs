@@ -52,68 +52,83 @@ impl S3 {
         if let [known] = want.unless.as_slice() {
             call = call.header("if-none-match", &format!("\"{known}\""));
         }
-        match self.wire.send(key, call, |reply| self.found(key, want, reply).boxed()).await {
-            Err(error) if absent(&error) => Ok(None),
-            other => other.map(Some),
-        }
+        let opened = match self.wire.send(key, call, |reply| self.found(key, want, reply).boxed()).await {
+            Err(error) if absent(&error) => return Ok(None),
+            opened => opened?,
+        };
+        Ok(Some(match opened {
+            Opened::Ready(object) => object,
+            // Room for it is waited for now, when it keeps no other request of the bucket from its turn: who has room may be
+            // waiting for such a turn.
+            Opened::Long { meta, part, mut reading } => {
+                reading.held = if want.paid { None } else { Some(self.budget.take(STREAM).await) };
+                Object { meta, body: body(part, stream(*reading)) }
+            }
+        }))
     }
 
-    async fn found(&self, key: &Key, want: &Want, reply: Reply) -> Result<Object, Trouble> {
+    async fn found(&self, key: &Key, want: &Want, reply: Reply) -> Result<Opened, Trouble> {
         let response = reply.response;
         if reply.answer == Answer::Unchanged {
             let etag = want.unless.first().cloned().unwrap_or_default();
             let (modified, mark) = (modified(response.headers()), mark(response.headers()));
-            return Ok(Object { meta: Meta { size: 0, etag, modified, mark }, body: Body::Unchanged });
+            let meta = Meta { size: 0, etag, modified, mark };
+            return Ok(Opened::Ready(Object { meta, body: Body::Unchanged }));
         }
         let length = content_length(response.headers()).ok_or(Trouble::Broken)?;
         let meta = known(length, response.headers());
         if want.has(&meta.etag) {
-            return Ok(Object { meta, body: Body::Unchanged });
+            return Ok(Opened::Ready(Object { meta, body: Body::Unchanged }));
         }
         let part = want.range_of(&meta.etag).map(|range| range.resolve(length));
         if part == Some(None) {
-            return Ok(Object { meta, body: Body::Unsatisfiable });
+            return Ok(Opened::Ready(Object { meta, body: Body::Unsatisfiable }));
         }
         let part = part.flatten();
         let check = Check::of(response.headers());
-        let content = self.content(key, response, length, check, part, want.paid).await?;
-        let body = match part {
-            Some((first, last)) => Body::Part { first, last, content },
-            None => Body::Whole(content),
-        };
-        Ok(Object { meta, body })
+        if length <= SMALL as u64 {
+            let content = self.small(response, length, check, part).await?;
+            return Ok(Opened::Ready(Object { meta, body: body(part, content) }));
+        }
+        Ok(Opened::Long { meta, part, reading: Box::new(self.reading(key, response, length, check, part)) })
     }
 
-    /// The bytes, or a part of them, first and last included. All that are read are checked; of an object that nobody knows a
-    /// checksum of, no more are read than are wanted.
-    async fn content(
+    /// The bytes of a small object, or a part of them, first and last included.
+    async fn small(
         &self,
-        key: &Key,
         response: Response<Flow>,
         length: u64,
         mut check: Check,
         part: Option<(u64, u64)>,
-        paid: bool,
     ) -> Result<Content, Trouble> {
-        if length <= SMALL as u64 {
-            let bytes = self.wire.collect(response, SMALL).await?;
-            if bytes.len() as u64 != length {
-                return Err(Trouble::Broken);
-            }
-            check.update(&bytes);
-            if !check.holds() {
-                return Err(Trouble::Corrupt);
-            }
-            return Ok(Content::Bytes(match part {
-                // Both lie within the length.
-                Some((first, last)) => bytes.slice(first as usize..=last as usize),
-                None => bytes,
-            }));
+        let bytes = self.wire.collect(response, SMALL).await?;
+        if bytes.len() as u64 != length {
+            return Err(Trouble::Broken);
         }
-        let held = if paid { None } else { Some(self.budget.take(STREAM).await) };
+        check.update(&bytes);
+        if !check.holds() {
+            return Err(Trouble::Corrupt);
+        }
+        Ok(Content::Bytes(match part {
+            // Both lie within the length.
+            Some((first, last)) => bytes.slice(first as usize..=last as usize),
+            None => bytes,
+        }))
+    }
+
+    /// A larger object, or a part of it. All bytes that are read are checked; of an object that nobody knows a checksum of,
+    /// no more are read than are wanted.
+    fn reading(
+        &self,
+        key: &Key,
+        response: Response<Flow>,
+        length: u64,
+        check: Check,
+        part: Option<(u64, u64)>,
+    ) -> Reading {
         let wanted = part.map_or(0..length, |(first, last)| first..last.saturating_add(1));
         let length = if let Check::None = check { wanted.end } else { length };
-        Ok(stream(Reading {
+        Reading {
             body: response.into_body(),
             at: 0,
             length,
@@ -122,8 +137,8 @@ impl S3 {
             last: None,
             idle: self.wire.idle,
             key: key.clone(),
-            _held: held,
-        }))
+            held: None,
+        }
     }
 
     /// See [`crate::store::Store::head`]. One request.
@@ -240,6 +255,19 @@ impl Check {
     }
 }
 
+/// An answer whose head, and whose body where it is small, has been read.
+enum Opened {
+    Ready(Object),
+    Long { meta: Meta, part: Option<(u64, u64)>, reading: Box<Reading> },
+}
+
+fn body(part: Option<(u64, u64)>, content: Content) -> Body {
+    match part {
+        Some((first, last)) => Body::Part { first, last, content },
+        None => Body::Whole(content),
+    }
+}
+
 /// An object on its way through.
 struct Reading {
     body: Flow,
@@ -254,7 +282,7 @@ struct Reading {
     last: Option<Bytes>,
     idle: Duration,
     key: Key,
-    _held: Option<Held>,
+    held: Option<Held>,
 }
 
 impl Reading {

@@ -52,6 +52,8 @@ pub(crate) struct Options {
     pub(crate) verify: verify::Limits,
     /// What peers may take. A body may be silent for 2 s.
     pub(crate) server: Limits,
+    /// `--s3-max-requests`.
+    pub(crate) store_requests: usize,
 }
 
 impl Default for Options {
@@ -65,6 +67,7 @@ impl Default for Options {
             certificates: None,
             verify: verify::Limits { delay: Duration::ZERO, ..verify::Limits::default() },
             server: Limits { body_timeout: Duration::from_secs(2), workers: 2, ..Limits::default() },
+            store_requests: 256,
         }
     }
 }
@@ -159,7 +162,10 @@ impl TestGateway {
         all
     }
 
-    fn run(name: &str, home: Home, files: tempfile::TempDir, options: Options) -> Self {
+    fn run(name: &str, mut home: Home, files: tempfile::TempDir, options: Options) -> Self {
+        if let Home::S3 { config, .. } = &mut home {
+            config.max_requests = options.store_requests;
+        }
         let write = |file: &str, text: &Option<String>| {
             let path = files.path().join(file);
             text.as_ref().map(|text| {

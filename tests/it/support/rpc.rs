@@ -143,14 +143,7 @@ impl Rpc {
 
     /// What these names bring: the artifacts in order, or none for a miss.
     pub(crate) async fn retrieve(&self, at: &At, files: &[&str]) -> Result<Vec<Artifact>, Refused> {
-        let artifacts = files.iter().map(|file| at.artifact(file)).collect();
-        let message = RetrieveRequest {
-            artifacts,
-            os: "linux".to_owned(),
-            arch: "amd64".to_owned(),
-            hash: at.hash.clone(),
-        };
-        let answer: RetrieveResponse = self.call("Retrieve", &message, &[]).await?;
+        let answer: RetrieveResponse = self.call("Retrieve", &retrieving(at, files), &[]).await?;
         assert_eq!(answer.success, !answer.artifacts.is_empty(), "success says whether there is anything");
         Ok(answer.artifacts)
     }
@@ -187,6 +180,15 @@ pub(crate) fn storing(at: &At, artifacts: Vec<Artifact>) -> StoreRequest {
         arch: "amd64".to_owned(),
         hash: at.hash.clone(),
         hostname: "ci-7".to_owned(),
+    }
+}
+
+pub(crate) fn retrieving(at: &At, files: &[&str]) -> RetrieveRequest {
+    RetrieveRequest {
+        artifacts: files.iter().map(|file| at.artifact(file)).collect(),
+        os: "linux".to_owned(),
+        arch: "amd64".to_owned(),
+        hash: at.hash.clone(),
     }
 }
 
