@@ -1,7 +1,7 @@
 //! The front door: one router over every protocol, each in its own file; here is the one list of them.
 //!
 //! Translates wire to domain and back. What is shared by protocols: `auth` (rights), `status` (failures), `body`
-//! (payloads), `conditional` (validators and ranges), `path` (names), `trace` (log and counts). Never names the store,
+//! (payloads), `form` (uploads of several fields), `conditional` (validators and ranges), `path` (names), `trace` (log and counts). Never names the store,
 //! files or the SDK, and no protocol names another.
 
 use std::sync::Arc;
@@ -15,10 +15,14 @@ mod artifact;
 pub mod auth;
 pub mod body;
 mod conditional;
+mod curdling;
+mod form;
+mod legacy;
 mod multipart;
 pub mod ops;
 mod path;
 mod please;
+mod simple;
 mod status;
 mod trace;
 
@@ -56,7 +60,13 @@ impl App {
 /// The whole service as a value. With `ops` its routes are here too; else they are served on a port of their own.
 pub fn router(app: App, ops: Option<ops::Ops>) -> Router {
     let metrics = app.metrics.clone();
-    let protocols = Router::new().merge(artifact::routes()).merge(please::routes()).with_state(app);
+    let protocols = Router::new()
+        .merge(artifact::routes())
+        .merge(please::routes())
+        .merge(simple::routes())
+        .merge(legacy::routes())
+        .merge(curdling::routes())
+        .with_state(app);
     let all = match ops {
         Some(ops) => protocols.merge(ops::routes(ops)),
         None => protocols,

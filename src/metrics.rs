@@ -23,6 +23,12 @@ pub enum Protocol {
     Artifact,
     /// Please's HTTP cache, v14 and later.
     Please,
+    /// Python's Simple index, and its files.
+    Simple,
+    /// Python's uploads.
+    Legacy,
+    /// Curdling's API.
+    Curdling,
     /// Health, readiness, metrics.
     Ops,
     /// No route of ours.
@@ -77,6 +83,9 @@ impl Protocol {
         match self {
             Self::Artifact => "artifact",
             Self::Please => "please",
+            Self::Simple => "simple",
+            Self::Legacy => "legacy",
+            Self::Curdling => "curdling",
             Self::Ops => "ops",
             Self::None => "none",
         }
@@ -160,7 +169,7 @@ struct Handles {
 /// What [`Metrics`] shares.
 pub struct Registered {
     registry: Registry,
-    handles: [[Handles; 6]; 4],
+    handles: [[Handles; 6]; 7],
     /// Requests answered.
     pub requests: Family<RequestLabels, Counter>,
     /// Time from the request's head to the end of its answer.

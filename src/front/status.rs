@@ -5,7 +5,7 @@
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, VARY, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 
 use crate::domain::{self, Fault};
@@ -27,6 +27,10 @@ pub(crate) enum Failure {
     NoRoute,
     /// The route has other verbs: which.
     Verb(&'static str),
+    /// None of the forms that there are is acceptable: which there are.
+    NotAcceptable(&'static str),
+    /// Other contents have the name: one line that says so.
+    Taken(String),
     /// Create-only, and already there.
     Exists,
     /// The name would have to be a file and a directory at once.
@@ -75,6 +79,8 @@ impl Failure {
                 row(StatusCode::METHOD_NOT_ALLOWED, "UNIMPLEMENTED", "this route does not take that verb")
             }
             Self::Exists => row(StatusCode::PRECONDITION_FAILED, "ALREADY_EXISTS", "it is already there"),
+            Self::NotAcceptable(_) => row(StatusCode::NOT_ACCEPTABLE, "INVALID_ARGUMENT", "no such form"),
+            Self::Taken(_) => row(StatusCode::CONFLICT, "ALREADY_EXISTS", "other contents have this name"),
             Self::Conflict => row(
                 StatusCode::CONFLICT,
                 "FAILED_PRECONDITION",
@@ -111,7 +117,8 @@ impl Failure {
     /// One line for the client.
     pub(crate) fn line(&self) -> String {
         match self {
-            Self::Invalid(why) => why.clone(),
+            Self::Invalid(why) | Self::Taken(why) => why.clone(),
+            Self::NotAcceptable(there) => format!("there are {there}"),
             Self::TooLarge(limit) => format!("the body is larger than the limit of {limit} bytes"),
             Self::Verb(allowed) => format!("this route takes {allowed}"),
             Self::Unauthenticated(why) | Self::Forbidden(why) if !why.is_empty() => (*why).to_owned(),
@@ -134,6 +141,8 @@ impl Failure {
             | Self::NoRoute
             | Self::Verb(_)
             | Self::TooLarge(_)
+            | Self::NotAcceptable(_)
+            | Self::Taken(_)
             | Self::Conflict
             | Self::Exists => Outcome::Invalid,
             Self::Unauthenticated(_) | Self::Forbidden(_) | Self::Busy => Outcome::Refused,
@@ -161,6 +170,9 @@ impl IntoResponse for Failure {
             Self::Verb(allowed) => {
                 headers.insert(ALLOW, HeaderValue::from_static(allowed));
             }
+            Self::NotAcceptable(_) => {
+                headers.insert(VARY, HeaderValue::from_static("Accept"));
+            }
             Self::Busy | Self::Store(Fault::Unavailable) => {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
             }
@@ -169,6 +181,7 @@ impl IntoResponse for Failure {
             | Self::Absent
             | Self::NoRoute
             | Self::Exists
+            | Self::Taken(_)
             | Self::Conflict
             | Self::TooLarge(_)
             | Self::Stalled
@@ -186,7 +199,7 @@ impl From<BodyError> for Failure {
             BodyError::Incomplete => Self::Incomplete,
             BodyError::Stalled => Self::Stalled,
             BodyError::TooLarge { limit } => Self::TooLarge(limit),
-            BodyError::Length | BodyError::Digest(_) => Self::Invalid(error.to_string()),
+            BodyError::Length | BodyError::Digest(_) | BodyError::Refused => Self::Invalid(error.to_string()),
         }
     }
 }
@@ -214,6 +227,8 @@ mod tests {
             Failure::Absent,
             Failure::NoRoute,
             Failure::Verb("GET, HEAD"),
+            Failure::NotAcceptable("text/html"),
+            Failure::Taken("File already exists".to_owned()),
             Failure::Exists,
             Failure::Conflict,
             Failure::TooLarge(10),

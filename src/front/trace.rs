@@ -33,10 +33,19 @@ fn verb(method: &Method) -> Verb {
     }
 }
 
-fn protocol(path: &str) -> Protocol {
-    match path.trim_start_matches('/').split('/').next() {
+fn protocol(path: &str, verb: Verb) -> Protocol {
+    let mut segments = path.trim_start_matches('/').split('/');
+    let first = match segments.next() {
+        Some("built") => segments.nth(1),
+        first => first,
+    };
+    match first {
+        Some("") if verb != Verb::Delete => Protocol::Curdling,
         Some("artifact" | "ping" | "") => Protocol::Artifact,
         Some("please") => Protocol::Please,
+        Some("simple" | "files") => Protocol::Simple,
+        Some("api" | "p" | "s") => Protocol::Curdling,
+        Some("legacy") => Protocol::Legacy,
         Some("healthz" | "readyz" | "metrics") => Protocol::Ops,
         _ => Protocol::None,
     }
@@ -96,7 +105,8 @@ struct Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        let (protocol, verb) = (protocol(self.uri.path()), verb(&self.method));
+        let verb = verb(&self.method);
+        let protocol = protocol(self.uri.path(), verb);
         let took = self.started.elapsed();
         self.metrics.request(protocol, verb, self.outcome, took);
         self.metrics.send(protocol, verb, self.sent);

@@ -21,3 +21,4 @@ mod rooms;
 mod serving;
 mod support;
 mod surface;
+mod wheels;

@@ -31,7 +31,7 @@ const ROOMS: &[(&str, &[&str])] = &[
 const COINS: [&str; 3] = ["payload", "budget", "metrics"];
 
 /// Each protocol's file: none names another's.
-const PROTOCOLS: [&str; 2] = ["artifact", "please"];
+const PROTOCOLS: [&str; 5] = ["artifact", "please", "simple", "legacy", "curdling"];
 
 /// Words that only some files may say: the words, the files that may (a file, or all below a name ending in `/`), why.
 const WORDS: &[(&[&str], &[&str], &str)] = &[

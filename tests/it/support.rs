@@ -10,6 +10,7 @@ pub(crate) mod gateway;
 pub(crate) mod http;
 pub(crate) mod process;
 pub(crate) mod proxy;
+pub(crate) mod python;
 
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
