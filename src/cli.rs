@@ -147,6 +147,9 @@ struct Healthcheck {
     url: Option<String>,
     #[command(flatten)]
     listen: flags::ListenFlags,
+    /// Ask what --listen names over TLS, as `larder serve` does where it has this; the file itself is not read
+    #[arg(long, env = "LARDER_TLS_CERT", value_name = "FILE")]
+    tls_cert: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use location::{Location, LocationError};
+pub use tls::{ClientCerts, Lists, TlsConfig, TlsFiles};
 
 use crate::budget::Budget;
 use crate::metrics::Metrics;
@@ -16,6 +17,7 @@ pub use crate::store::s3::{Checksums, Config as S3Config, Sse};
 use crate::store::{Error, PART, Store};
 
 mod location;
+mod tls;
 
 /// Most parts of a multipart upload (S3's limit): with [`PART`] it bounds what a bucket can take.
 const PARTS: u64 = 10_000;
@@ -27,8 +29,20 @@ pub enum Invalid {
     #[error("--groups needs --users: without users nobody is in a group")]
     Groups,
     /// Rights for callers without credentials where nobody needs credentials.
-    #[error("--anonymous read needs --users: without users everybody may do everything")]
+    #[error(
+        "--anonymous read needs --users, --client-ca, --writable-certs or --readonly-certs: \
+         without them everybody may do everything"
+    )]
     Anonymous,
+    /// A certificate without its key.
+    #[error("--tls-cert needs --tls-key: name the file of the certificate's private key")]
+    TlsKey,
+    /// A key without its certificate.
+    #[error("--tls-key needs --tls-cert: name the file of the key's certificate")]
+    TlsCert,
+    /// Certificates of clients, who can show none.
+    #[error("{0} needs --tls-cert and --tls-key: without TLS no client can show a certificate")]
+    ClientCerts(&'static str),
     /// A KMS key without KMS.
     #[error("--s3-kms-key needs --s3-sse aws:kms")]
     KmsKey,
@@ -58,12 +72,16 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where health and metrics are served apart from the rest; on [`Self::listen`] where `None`.
     pub ops_listen: Option<SocketAddr>,
+    /// TLS on [`Self::listen`]; plain where `None`. [`Self::ops_listen`] is always plain.
+    pub tls: Option<TlsConfig>,
     /// Who may do what.
     pub auth: AuthConfig,
     /// How much and how long.
     pub limits: Limits,
     /// What broken uploads left is removed once it is this old.
     pub leftover_age: Duration,
+    /// `--allow-outside-symlinks`.
+    pub allow_outside_symlinks: bool,
     /// What is logged, and how.
     pub log: Log,
 }
@@ -71,7 +89,7 @@ pub struct Config {
 impl Config {
     /// The same values, once they have been held against each other.
     pub fn checked(self) -> Result<Self, Invalid> {
-        self.auth.check()?;
+        self.auth.check(self.has_client_certs())?;
         self.limits.check()?;
         if self.leftover_age.is_zero() {
             // Age zero would remove uploads that are under way, those of other processes too.
@@ -85,6 +103,11 @@ impl Config {
             return Err(Invalid::SameAddress);
         }
         Ok(self)
+    }
+
+    /// Whether certificates of clients give rights.
+    pub fn has_client_certs(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.clients.is_some())
     }
 }
 
@@ -157,23 +180,23 @@ pub enum Anonymous {
     Read,
 }
 
-/// Where credentials come from. Without users everybody may do everything.
+/// Where credentials come from, beside the certificates of [`TlsConfig`]. Without either everybody may do everything.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AuthConfig {
     /// A password file as Apache's htpasswd writes it.
     pub users: Option<PathBuf>,
     /// An Apache group file; `writers` and `admins` have meaning.
     pub groups: Option<PathBuf>,
-    /// What callers without credentials may do, once there are users.
+    /// What callers without credentials may do, once somebody has some.
     pub anonymous: Anonymous,
 }
 
 impl AuthConfig {
-    fn check(&self) -> Result<(), Invalid> {
+    fn check(&self, certificates: bool) -> Result<(), Invalid> {
         match (&self.users, &self.groups, self.anonymous) {
             (None, Some(_), _) => Err(Invalid::Groups),
-            (None, None, Anonymous::Read) => Err(Invalid::Anonymous),
-            (None, None, Anonymous::None) | (Some(_), _, _) => Ok(()),
+            (None, None, Anonymous::Read) if !certificates => Err(Invalid::Anonymous),
+            (None, None, Anonymous::None | Anonymous::Read) | (Some(_), _, _) => Ok(()),
         }
     }
 }
@@ -183,6 +206,8 @@ impl AuthConfig {
 pub struct Limits {
     /// Largest object that is taken, in bytes.
     pub max_object_size: u64,
+    /// `--max-message-size`, in bytes.
+    pub max_message_size: u64,
     /// Bytes of bodies held in memory by all requests together.
     pub max_inflight_bytes: u64,
     /// Connections open at a time.
@@ -205,6 +230,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_object_size: 10 << 30,
+            max_message_size: 200 << 20,
             max_inflight_bytes: 48 << 20,
             max_connections: 4096,
             body_idle_timeout: Duration::from_secs(30),
@@ -218,6 +244,9 @@ impl Default for Limits {
 
 impl Limits {
     fn check(&self) -> Result<(), Invalid> {
+        if self.max_message_size == 0 {
+            return Err(Invalid::Zero("--max-message-size"));
+        }
         if self.max_object_size == 0 {
             return Err(Invalid::Zero("--max-object-size"));
         }
@@ -265,9 +294,11 @@ mod tests {
             store: StoreConfig::Dir(DirConfig { root: "/x".into(), sync: Sync::Always, memory: 0 }),
             listen: "127.0.0.1:8080".parse().unwrap(),
             ops_listen: None,
+            tls: None,
             auth: AuthConfig::default(),
             limits: Limits::default(),
             leftover_age: Duration::from_secs(86_400),
+            allow_outside_symlinks: false,
             log: Log { format: LogFormat::Json, verbosity: 0, directives: None },
         }
     }
@@ -282,6 +313,16 @@ mod tests {
         };
         assert_eq!(spoil(|c| c.auth.groups = Some("g".into())), Invalid::Groups);
         assert_eq!(spoil(|c| c.auth.anonymous = Anonymous::Read), Invalid::Anonymous);
+        let files = TlsFiles {
+            cert: Some("c".into()),
+            key: Some("k".into()),
+            client_ca: Some("a".into()),
+            ..TlsFiles::default()
+        };
+        let mut by_certificate = config();
+        by_certificate.tls = files.checked().unwrap();
+        by_certificate.auth.anonymous = Anonymous::Read;
+        assert!(by_certificate.checked().is_ok());
         assert_eq!(spoil(|c| c.limits.max_inflight_bytes = 1), Invalid::Inflight);
         assert_eq!(spoil(|c| c.limits.max_connections = 0), Invalid::Zero("--max-connections"));
         assert_eq!(spoil(|c| c.limits.idle_timeout = Duration::ZERO), Invalid::Zero("--idle-timeout"));

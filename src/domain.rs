@@ -14,8 +14,10 @@ pub mod artifact;
 pub mod digest;
 pub mod glob;
 pub mod layout;
+pub mod manifest;
 pub mod please;
 pub mod reads;
+pub mod units;
 pub mod wheels;
 pub mod writes;
 

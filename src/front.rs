@@ -22,6 +22,7 @@ mod multipart;
 pub mod ops;
 mod path;
 mod please;
+pub mod rpc;
 mod simple;
 mod status;
 mod trace;
@@ -39,6 +40,7 @@ pub struct App(Arc<Parts>);
 pub struct Parts {
     guarded: Guarded,
     limits: BodyLimits,
+    rpc: rpc::Rpc,
     metrics: Metrics,
 }
 
@@ -52,21 +54,23 @@ impl std::ops::Deref for App {
 
 impl App {
     /// The domain behind its gate, within limits.
-    pub fn new(guarded: Guarded, limits: BodyLimits, metrics: Metrics) -> Self {
-        Self(Arc::new(Parts { guarded, limits, metrics }))
+    pub fn new(guarded: Guarded, limits: BodyLimits, rpc: rpc::Settings, metrics: Metrics) -> Self {
+        Self(Arc::new(Parts { guarded, limits, rpc: rpc::Rpc::new(rpc), metrics }))
     }
 }
 
 /// The whole service as a value. With `ops` its routes are here too; else they are served on a port of their own.
 pub fn router(app: App, ops: Option<ops::Ops>) -> Router {
     let metrics = app.metrics.clone();
-    let protocols = Router::new()
+    let rpc = rpc::routes(app.clone());
+    let http = Router::new()
         .merge(artifact::routes())
         .merge(please::routes())
         .merge(simple::routes())
         .merge(legacy::routes())
         .merge(curdling::routes())
         .with_state(app);
+    let protocols = http.merge(rpc);
     let all = match ops {
         Some(ops) => protocols.merge(ops::routes(ops)),
         None => protocols,

@@ -1,7 +1,9 @@
 //! `larder healthcheck`: asks a running Larder whether it is ready, for the probes of containers.
 //!
-//! Plain HTTP/1.1 to an address of this machine or another; no redirects, no credentials, and never longer than
-//! [`TIMEOUT`].
+//! HTTP/1.1, plain or over TLS, to an address of this machine or another; no redirects, no credentials, and never longer
+//! than [`TIMEOUT`]. Whose certificate answers is not asked: nothing secret is said, and nothing but health is believed.
+
+mod tls;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -13,6 +15,7 @@ use http::{Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 /// How long the whole check may take.
@@ -27,24 +30,25 @@ const ANSWER: usize = 4096;
 /// Why a text is nothing that can be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TargetError {
-    /// Not `http://HOST[:PORT][/PATH]`.
-    #[error("expected http://HOST[:PORT][/PATH]")]
+    /// Not `http://HOST[:PORT][/PATH]`, nor the same with `https`.
+    #[error("expected http://HOST[:PORT][/PATH], or https://")]
     Url,
     /// Port 0 stands for a port that only the server knows.
     #[error("port 0 does not tell which port is served: give the URL")]
     Port,
 }
 
-/// Where to ask: `http://HOST[:PORT]/PATH`. Invariant: has a host, and no user in it.
+/// Where to ask: `http://HOST[:PORT]/PATH`, or `https`. Invariant: has a host, and no user in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
+    tls: bool,
     authority: http::uri::Authority,
     path: String,
 }
 
 impl Target {
-    /// `/readyz` of what listens at this address of this machine.
-    pub fn local(listen: SocketAddr) -> Result<Self, TargetError> {
+    /// `/readyz` of what listens at this address of this machine, over TLS or plain.
+    pub fn local(listen: SocketAddr, tls: bool) -> Result<Self, TargetError> {
         let ip = match listen.ip() {
             // What listens everywhere is asked by the loopback.
             IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -55,7 +59,8 @@ impl Target {
             return Err(TargetError::Port);
         }
         let authority = SocketAddr::new(ip, listen.port()).to_string();
-        Ok(Self { authority: authority.parse().map_err(|_| TargetError::Url)?, path: PATH.to_owned() })
+        let authority = authority.parse().map_err(|_| TargetError::Url)?;
+        Ok(Self { tls, authority, path: PATH.to_owned() })
     }
 }
 
@@ -65,9 +70,11 @@ impl FromStr for Target {
     /// Without a path, or with `/` alone, `/readyz` is meant.
     fn from_str(text: &str) -> Result<Self, TargetError> {
         let uri: Uri = text.parse().map_err(|_| TargetError::Url)?;
-        if uri.scheme_str() != Some("http") {
-            return Err(TargetError::Url);
-        }
+        let tls = match uri.scheme_str() {
+            Some("http") => false,
+            Some("https") => true,
+            Some(_) | None => return Err(TargetError::Url),
+        };
         let authority = uri.authority().ok_or(TargetError::Url)?;
         let port = authority.as_str().rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'));
         if authority.as_str().contains('@') || (port && authority.port_u16().is_none()) {
@@ -80,13 +87,14 @@ impl FromStr for Target {
             "/" => PATH,
             path => path,
         };
-        Ok(Self { authority: authority.clone(), path: path.to_owned() })
+        Ok(Self { tls, authority: authority.clone(), path: path.to_owned() })
     }
 }
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}{}", self.authority, self.path)
+        let scheme = if self.tls { "https" } else { "http" };
+        write!(f, "{scheme}://{}{}", self.authority, self.path)
     }
 }
 
@@ -104,6 +112,9 @@ pub enum Unhealthy {
     /// No connection.
     #[error("cannot be reached")]
     Connect(#[source] std::io::Error),
+    /// No handshake.
+    #[error("does not speak TLS")]
+    Tls(#[source] std::io::Error),
     /// No answer that is HTTP.
     #[error("did not answer properly")]
     Http(#[from] hyper::Error),
@@ -123,15 +134,27 @@ pub async fn check(target: &Target) -> Result<(), Unhealthy> {
 
 async fn ask(target: &Target) -> Result<(), Unhealthy> {
     let host = target.authority.host().trim_start_matches('[').trim_end_matches(']');
-    let port = target.authority.port_u16().unwrap_or(80);
+    let port = target.authority.port_u16().unwrap_or(if target.tls { 443 } else { 80 });
     let socket = TcpStream::connect((host, port)).await.map_err(Unhealthy::Connect)?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await?;
+    if target.tls {
+        let stream = tls::connect(host, socket).await.map_err(Unhealthy::Tls)?;
+        exchange(target, stream).await
+    } else {
+        exchange(target, socket).await
+    }
+}
+
+async fn exchange<S>(target: &Target, stream: S) -> Result<(), Unhealthy>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let mut request = Request::new(Empty::<Bytes>::new());
     *request.uri_mut() = target.path.parse().unwrap_or_else(|_| Uri::from_static(PATH));
     if let Ok(host) = target.authority.as_str().parse() {
         request.headers_mut().insert(header::HOST, host);
     }
-    let exchange = async move {
+    let asking = async move {
         let response = sender.send_request(request).await?;
         let status = response.status();
         if status.is_success() {
@@ -140,7 +163,7 @@ async fn ask(target: &Target) -> Result<(), Unhealthy> {
         Err(Unhealthy::Status { status, text: first_line(response.into_body()).await })
     };
     // The connection ends when the exchange has dropped its sender; how it ends no longer matters then.
-    let (answer, _ended) = tokio::join!(exchange, connection);
+    let (answer, _ended) = tokio::join!(asking, connection);
     answer
 }
 
@@ -166,7 +189,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_parses_prints_and_parses_the_same(text in "(http://)?\\PC{0,20}(:[0-9]{1,6})?(/\\PC{0,9})?") {
+        fn what_parses_prints_and_parses_the_same(text in "(https?://)?\\PC{0,20}(:[0-9]{1,6})?(/\\PC{0,9})?") {
             if let Ok(target) = text.parse::<Target>() {
                 prop_assert_eq!(target.to_string().parse::<Target>(), Ok(target));
             }
@@ -175,27 +198,33 @@ mod tests {
 
     #[test]
     fn listeners_are_asked_on_this_machine() {
-        let local = |listen: &str| Target::local(listen.parse().unwrap()).map(|target| target.to_string());
+        let local =
+            |listen: &str| Target::local(listen.parse().unwrap(), false).map(|target| target.to_string());
         assert_eq!(local("0.0.0.0:8080").unwrap(), "http://127.0.0.1:8080/readyz");
         assert_eq!(local("[::]:81").unwrap(), "http://[::1]:81/readyz");
         assert_eq!(local("10.0.0.7:80").unwrap(), "http://10.0.0.7:80/readyz");
         assert_eq!(local("127.0.0.1:0"), Err(TargetError::Port));
+        let tls = Target::local("0.0.0.0:8443".parse().unwrap(), true).unwrap();
+        assert_eq!(tls.to_string(), "https://127.0.0.1:8443/readyz");
     }
 
     #[test]
-    fn urls_are_plain_http() {
+    fn urls_are_of_the_web() {
         let read = |text: &str| text.parse::<Target>().map(|target| target.to_string());
         assert_eq!(read("http://h:80").unwrap(), "http://h:80/readyz");
         assert_eq!(read("http://h/").unwrap(), "http://h/readyz");
         assert_eq!(read("http://[::1]/healthz?x").unwrap(), "http://[::1]/healthz?x");
-        for bad in ["", "h:80", "https://h", "http://", "http://u:p@h/", "http://h:99999/", "http://h:x/"] {
+        assert_eq!(read("https://h").unwrap(), "https://h/readyz");
+        for bad in
+            ["", "h:80", "ftp://h", "http://", "https://", "http://u:p@h/", "http://h:99999/", "http://h:x/"]
+        {
             assert!(read(bad).is_err(), "{bad}");
         }
     }
 
     async fn answered(answer: &'static str) -> Result<(), Unhealthy> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let target = Target::local(listener.local_addr().unwrap()).unwrap();
+        let target = Target::local(listener.local_addr().unwrap(), false).unwrap();
         let server = async {
             let (mut socket, _) = listener.accept().await.unwrap();
             let mut head = vec![0; 1024];
@@ -215,5 +244,17 @@ mod tests {
         assert_eq!(draining.unwrap_err().to_string(), "answered 503 Service Unavailable: draining");
         assert!(matches!(answered("").await, Err(Unhealthy::Http(_))));
         assert!(matches!(answered("SSH-2.0\r\n").await, Err(Unhealthy::Http(_))));
+    }
+
+    #[tokio::test]
+    async fn what_speaks_no_tls_is_not_healthy_over_it() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let target = Target::local(listener.local_addr().unwrap(), true).unwrap();
+        let server = async {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            socket.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+        };
+        let (checked, ()) = tokio::join!(check(&target), server);
+        assert!(matches!(checked, Err(Unhealthy::Tls(_))), "{checked:?}");
     }
 }

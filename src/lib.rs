@@ -9,12 +9,12 @@
 //!
 //! ## Rooms
 //! - [`cli`] reads arguments and environment, and nobody else does; [`config`] holds what came of it, checked.
-//! - [`serve`] puts the gateway together; [`server`] drives sockets: accept, time-outs, drain.
+//! - [`serve`] puts the gateway together; [`server`] drives sockets: accept, TLS, time-outs, drain.
 //! - [`front`] is the wire: one file a protocol, and what they share. [`domain`] is what artifacts and entries *are*,
 //!   whatever carries them; `domain::layout` is the only spelling of bucket keys. [`store`] is where objects rest: a
 //!   directory or a bucket behind one contract.
 //! - [`objects`] and [`healthcheck`] are the side jobs of the command line.
-//! - [`payload`], [`budget`], [`metrics`], [`telemetry`], [`mod@watch`] are the coins that every room accepts.
+//! - [`payload`], [`peer`], [`budget`], [`metrics`], [`telemetry`], [`mod@watch`] are the coins that every room accepts.
 //!
 //! Which room may name which is held by `tests/it/rooms.rs`.
 //!
@@ -44,6 +44,7 @@ pub mod healthcheck;
 pub mod metrics;
 pub mod objects;
 pub mod payload;
+pub mod peer;
 pub mod serve;
 pub mod server;
 pub mod store;

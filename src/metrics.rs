@@ -29,6 +29,8 @@ pub enum Protocol {
     Legacy,
     /// Curdling's API.
     Curdling,
+    /// Please's RPC cache, and what gRPC has beside it.
+    Rpc,
     /// Health, readiness, metrics.
     Ops,
     /// No route of ours.
@@ -77,6 +79,23 @@ pub enum Outcome {
     Done,
 }
 
+/// How a TLS handshake ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Handshake {
+    /// The connection is encrypted.
+    Done,
+    /// The client's certificate was not good: out of date, or of no authority that is known.
+    Certificate,
+    /// The client did not go on: often it does not trust our certificate.
+    Declined,
+    /// The client left without a word.
+    Closed,
+    /// No common version, or no TLS at all.
+    Failed,
+    /// Not done within the time of a request's head.
+    Slow,
+}
+
 impl Protocol {
     /// Its label.
     pub const fn name(self) -> &'static str {
@@ -86,6 +105,7 @@ impl Protocol {
             Self::Simple => "simple",
             Self::Legacy => "legacy",
             Self::Curdling => "curdling",
+            Self::Rpc => "rpc",
             Self::Ops => "ops",
             Self::None => "none",
         }
@@ -102,6 +122,20 @@ impl Verb {
             Self::Post => "post",
             Self::Delete => "delete",
             Self::Other => "other",
+        }
+    }
+}
+
+impl Handshake {
+    /// Its label.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Done => "ok",
+            Self::Certificate => "certificate",
+            Self::Declined => "declined",
+            Self::Closed => "closed",
+            Self::Failed => "failed",
+            Self::Slow => "slow",
         }
     }
 }
@@ -153,6 +187,13 @@ pub struct CallLabels {
     pub outcome: &'static str,
 }
 
+/// Labels of a TLS handshake.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct HandshakeLabels {
+    /// [`Handshake::name`].
+    pub result: &'static str,
+}
+
 /// All of Larder's metrics. Clones are the same counters.
 #[derive(Clone)]
 pub struct Metrics(Arc<Registered>);
@@ -169,7 +210,7 @@ struct Handles {
 /// What [`Metrics`] shares.
 pub struct Registered {
     registry: Registry,
-    handles: [[Handles; 6]; 7],
+    handles: [[Handles; 6]; 8],
     /// Requests answered.
     pub requests: Family<RequestLabels, Counter>,
     /// Time from the request's head to the end of its answer.
@@ -184,6 +225,8 @@ pub struct Registered {
     pub inflight: Gauge,
     /// Open connections.
     pub connections: Gauge,
+    /// TLS handshakes.
+    pub handshakes: Family<HandshakeLabels, Counter>,
     /// 1 while the store answers.
     pub ready: Gauge,
 }
@@ -221,6 +264,8 @@ impl Metrics {
         );
         let connections = Gauge::default();
         registry.register("connections", "Open connections", connections.clone());
+        let handshakes = Family::default();
+        registry.register("tls_handshakes", "TLS handshakes, by what came of them", handshakes.clone());
         let ready = Gauge::default();
         registry.register("ready", "1 while the store answers, else 0", ready.clone());
         Self(Arc::new(Registered {
@@ -233,6 +278,7 @@ impl Metrics {
             calls,
             inflight,
             connections,
+            handshakes,
             ready,
         }))
     }
@@ -271,6 +317,11 @@ impl Metrics {
     /// Counts one request to the store.
     pub fn call(&self, verb: &'static str, outcome: &'static str) {
         self.calls.get_or_create(&CallLabels { verb, outcome }).inc();
+    }
+
+    /// Counts a TLS handshake that is over.
+    pub fn handshake(&self, handshake: Handshake) {
+        self.handshakes.get_or_create(&HandshakeLabels { result: handshake.name() }).inc();
     }
 
     /// How many requests of this verb the store was sent, whatever came of them.

@@ -3,6 +3,7 @@
 //! Decides nothing about requests: it wires values from [`crate::config`] to the rooms that use them.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -10,20 +11,22 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::budget::Budget;
-use crate::config::{Anonymous, AuthConfig, Config};
+use crate::config::{Anonymous, ClientCerts, Config, Lists, TlsConfig};
 use crate::domain::{Gateway, layout};
+use crate::front::auth::certificates::{Certificates, Roles};
 use crate::front::auth::groups::Groups;
 use crate::front::auth::htpasswd::Users;
 use crate::front::auth::verify::{Limits as VerifyLimits, NoRandomness, Verifier};
 use crate::front::auth::{Gate, Guarded, Listed};
 use crate::front::body::BodyLimits;
 use crate::front::ops::{Ops, Readiness};
-use crate::front::{self, App};
+use crate::front::{self, App, rpc};
 use crate::metrics::Metrics;
+use crate::server::tls::{Clients, Files, Tls};
 use crate::server::{self, Drain, Server, Signals};
 use crate::store::Store;
 use crate::telemetry::field;
-use crate::watch::{WatchError, Watched};
+use crate::watch::{Place, WatchError, Watched};
 
 /// How often the store is asked whether it is there.
 const PROBE: Duration = Duration::from_secs(5);
@@ -45,7 +48,7 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
-    /// The user or group file is not good.
+    /// The user or group file, or a file of TLS, is not good.
     #[error(transparent)]
     Watch(#[from] WatchError),
     /// The store's settings are not good.
@@ -76,32 +79,31 @@ pub async fn serve(config: Config) -> Result<(), Error> {
     let signals = Signals::install().map_err(Error::Signals)?;
 
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let main = bind(config.listen, cores, &config, &metrics).await?;
+    let mut main = bind(config.listen, cores, &config, &metrics).await?;
+    if let Some(files) = &config.tls {
+        main = main.with_tls(tls(files, &tasks, &stop)?);
+    }
     let ops_server = match config.ops_listen {
         Some(addr) => Some(bind(addr, 0, &config, &metrics).await?),
         None => None,
     };
-    let gate = gate(&config.auth, &tasks, &stop)?;
+    let gate = gate(&config, &tasks, &stop)?;
     let store = config.store.clone().open(budget.clone(), metrics.clone()).await?;
     let readiness = Readiness::default();
-    let ops = Ops { readiness: readiness.clone(), metrics: metrics.clone(), budget };
+    let ops = Ops { readiness: readiness.clone(), metrics: metrics.clone(), budget: budget.clone() };
 
     announce(&config, &main, ops_server.as_ref(), &store);
-    tasks.spawn(stop.clone().run_until_cancelled_owned(watch_store(
-        store.clone(),
-        readiness.clone(),
-        metrics.clone(),
-    )));
-    tasks.spawn(stop.clone().run_until_cancelled_owned(reap(store.clone(), config.leftover_age)));
-    let begun = drain.clone();
-    tasks.spawn(stop.clone().run_until_cancelled_owned(async move {
+    let side = Side { tasks: &tasks, stop: &stop };
+    side.start(watch_store(store.clone(), readiness.clone(), metrics.clone()));
+    side.start(reap(store.clone(), config.leftover_age));
+    let (begun, health) = (drain.clone(), readiness.clone());
+    side.start(async move {
         begun.begun().await;
         readiness.drain();
-    }));
+    });
 
-    let limits = BodyLimits { max_object_size: config.limits.max_object_size };
     let guarded = Guarded::new(Gateway::new(store.clone()), gate);
-    let app = App::new(guarded, limits, metrics);
+    let app = app(&config, guarded, budget, health, metrics);
     let cut = tokio::select! {
         cut = run(main, ops_server, app, ops, drain.clone()) => cut,
         code = signals.drive(drain) => return Err(Error::Interrupted(code)),
@@ -112,6 +114,30 @@ pub async fn serve(config: Config) -> Result<(), Error> {
     tasks.close();
     tasks.wait().await;
     if cut > 0 { Err(Error::Cut(cut)) } else { Ok(()) }
+}
+
+/// What runs beside the requests, until the stop.
+struct Side<'s> {
+    tasks: &'s TaskTracker,
+    stop: &'s CancellationToken,
+}
+
+impl Side<'_> {
+    fn start<T: Send + 'static>(&self, job: impl Future<Output = T> + Send + 'static) {
+        self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(job));
+    }
+}
+
+/// The service, within its limits.
+fn app(config: &Config, guarded: Guarded, budget: Budget, readiness: Readiness, metrics: Metrics) -> App {
+    let limits = BodyLimits { max_object_size: config.limits.max_object_size };
+    let rpc = rpc::Settings {
+        max_message_size: config.limits.max_message_size,
+        allow_outside_symlinks: config.allow_outside_symlinks,
+        budget,
+        readiness,
+    };
+    App::new(guarded, limits, rpc, metrics)
 }
 
 /// Each connection is a descriptor, and the usual soft limit is 1024: takes what the hard one allows.
@@ -159,34 +185,63 @@ async fn run(main: Server, ops_server: Option<Server>, app: App, ops: Ops, drain
     }
 }
 
-fn gate(auth: &AuthConfig, tasks: &TaskTracker, stop: &CancellationToken) -> Result<Gate, Error> {
+fn tls(config: &TlsConfig, tasks: &TaskTracker, stop: &CancellationToken) -> Result<Tls, WatchError> {
+    let clients = match &config.clients {
+        None => Clients::Unasked,
+        Some(ClientCerts::Signed(ca) | ClientCerts::Listed(Lists { ca: Some(ca), .. })) => {
+            Clients::Signed(ca.clone())
+        }
+        // Who is listed is known by all of its bytes: nobody has to vouch for it.
+        Some(ClientCerts::Listed(Lists { ca: None, .. })) => Clients::Any,
+    };
+    let tls = Tls::open(Files { cert: config.cert.clone(), key: config.key.clone(), clients })?;
+    tls.watch(tasks, stop.clone());
+    Ok(tls)
+}
+
+fn gate(config: &Config, tasks: &TaskTracker, stop: &CancellationToken) -> Result<Gate, Error> {
+    let auth = &config.auth;
     let verifier = Verifier::new(&VerifyLimits::default())?;
-    let Some(path) = &auth.users else { return Ok(Gate::new(None, verifier)) };
-    let users = Watched::open(path, |text| text.parse::<Users>())?;
-    users.watch(tasks, stop.clone());
+    let clients = config.tls.as_ref().and_then(|tls| tls.clients.as_ref());
+    if auth.users.is_none() && clients.is_none() {
+        return Ok(Gate::new(None, verifier));
+    }
+    let users = match &auth.users {
+        None => None,
+        Some(path) => Some(Watched::open(path, |text| text.parse::<Users>())?),
+    };
     let groups = match &auth.groups {
         None => None,
-        Some(path) => {
-            let groups = Watched::open(path, |text| text.parse::<Groups>())?;
-            groups.watch(tasks, stop.clone());
-            Some(groups)
+        Some(path) => Some(Watched::open(path, |text| text.parse::<Groups>())?),
+    };
+    let certificates = match clients {
+        None => None,
+        Some(ClientCerts::Signed(_)) => Some(Certificates::Signed),
+        Some(ClientCerts::Listed(Lists { writable, readonly, .. })) => {
+            let place = |path: &Option<PathBuf>| path.clone().map(Place::Files);
+            let roles = Roles::open(place(writable), place(readonly))?;
+            roles.watch(tasks, stop.clone());
+            Some(Certificates::Listed(roles))
         }
     };
+    if let Some(users) = &users {
+        users.watch(tasks, stop.clone());
+    }
+    if let Some(groups) = &groups {
+        groups.watch(tasks, stop.clone());
+    }
     let anonymous_read = auth.anonymous == Anonymous::Read;
-    Ok(Gate::new(Some(Listed { users, groups, anonymous_read }), verifier))
+    Ok(Gate::new(Some(Listed { users, groups, certificates, anonymous_read }), verifier))
 }
 
 /// One line that says where, on what, and who may write.
 fn announce(config: &Config, main: &Server, ops: Option<&Server>, store: &Store) {
-    let writers = match (&config.auth.users, &config.auth.groups) {
-        (None, _) => "everybody",
-        (Some(_), None) => "every user of the user file",
-        (Some(_), Some(_)) => "users of the groups writers and admins",
-    };
+    let writers = writers(config);
     let listen = main.local_addr();
     match ops.map(Server::local_addr) {
         None => info!(
             { field::LISTEN } = %listen,
+            { field::TLS } = config.tls.is_some(),
             { field::STORE } = %store,
             { field::WRITERS } = writers,
             "larder is listening"
@@ -194,13 +249,38 @@ fn announce(config: &Config, main: &Server, ops: Option<&Server>, store: &Store)
         Some(ops) => info!(
             { field::LISTEN } = %listen,
             { field::OPS_LISTEN } = %ops,
+            { field::TLS } = config.tls.is_some(),
             { field::STORE } = %store,
             { field::WRITERS } = writers,
             "larder is listening"
         ),
     }
-    if config.auth.users.is_none() && !listen.ip().is_loopback() {
+    let open = config.auth.users.is_none() && !config.has_client_certs();
+    if open && !listen.ip().is_loopback() {
         warn!("everybody who reaches this address may read, write and delete: name a user file with --users");
+    }
+}
+
+/// Who may write, in words.
+fn writers(config: &Config) -> String {
+    let users = match (&config.auth.users, &config.auth.groups) {
+        (None, _) => None,
+        (Some(_), None) => Some("every user of the user file"),
+        (Some(_), Some(_)) => Some("users of the groups writers and admins"),
+    };
+    let certificates = match config.tls.as_ref().and_then(|tls| tls.clients.as_ref()) {
+        None => None,
+        Some(ClientCerts::Signed(_)) => Some("every certificate of the client authority"),
+        Some(ClientCerts::Listed(Lists { writable: Some(_), .. })) => {
+            Some("certificates of the writable list")
+        }
+        Some(ClientCerts::Listed(Lists { writable: None, .. })) => None,
+    };
+    match (users, certificates) {
+        (Some(users), Some(certificates)) => format!("{users}, {certificates}"),
+        (Some(one), None) | (None, Some(one)) => one.to_owned(),
+        (None, None) if config.has_client_certs() => "nobody".to_owned(),
+        (None, None) => "everybody".to_owned(),
     }
 }
 

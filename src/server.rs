@@ -1,12 +1,14 @@
-//! Sockets: binds, accepts, and drives HTTP/1.1 and HTTP/2 for a router, under limits, until the drain.
+//! Sockets: binds, accepts, shakes hands, and drives HTTP/1.1 and HTTP/2 for a router, under limits, until the drain.
 //!
 //! Never knows what is served: no store, no status code of its own, no protocol beyond HTTP's framing.
 
 mod activity;
 mod connection;
 mod drain;
+mod handshake;
 mod io;
 mod service;
+pub mod tls;
 mod workers;
 
 use std::net::SocketAddr;
@@ -24,6 +26,7 @@ use tracing::{debug, warn};
 use self::activity::{LONGEST, Order};
 use self::connection::Hub;
 pub use self::drain::{Drain, Drained, Signals};
+use self::tls::Tls;
 use self::workers::Workers;
 use crate::metrics::Metrics;
 
@@ -96,6 +99,7 @@ pub struct Server {
     limits: Limits,
     workers: Workers,
     metrics: Metrics,
+    tls: Option<Tls>,
 }
 
 impl Server {
@@ -112,7 +116,14 @@ impl Server {
         let listener = TcpListener::from_std(socket.into())?;
         let addr = listener.local_addr()?;
         let workers = Workers::start(limits.workers)?;
-        Ok(Self { listener, addr, limits, workers, metrics })
+        Ok(Self { listener, addr, limits, workers, metrics, tls: None })
+    }
+
+    /// From here on every connection has to begin with a handshake.
+    #[must_use]
+    pub fn with_tls(mut self, tls: Tls) -> Self {
+        self.tls = Some(tls);
+        self
     }
 
     /// Where it listens: the port that the system chose, if it was asked to.
@@ -123,10 +134,11 @@ impl Server {
     /// Serves until the drain begins, then lets go: the port is closed at once, idle connections end, requests
     /// under way have `drain_timeout` to end, what is left is cut.
     ///
-    /// Each request carries the peer as an [`axum::extract::ConnectInfo`] of its socket address.
+    /// Each request carries the peer as an [`axum::extract::ConnectInfo`] of its socket address, and the peer's
+    /// [`Certificate`](crate::peer::Certificate) where it showed one.
     pub async fn run(self, router: Router, drain: Drain) -> Drained {
-        let Self { listener, limits, workers, metrics, .. } = self;
-        let hub = Arc::new(Hub::new(router, limits, metrics));
+        let Self { listener, limits, workers, metrics, tls, .. } = self;
+        let hub = Arc::new(Hub::new(router, limits, metrics, tls));
         let mut gate = Gate::new(hub.limits.max_connections);
         tokio::select! {
             biased;

@@ -20,6 +20,8 @@ pub mod field {
     pub const LISTEN: &str = "listen";
     /// Address that health and metrics are served on.
     pub const OPS_LISTEN: &str = "ops_listen";
+    /// Whether that address speaks TLS.
+    pub const TLS: &str = "tls";
     /// The store, as people write it.
     pub const STORE: &str = "store";
     /// Who may write.

@@ -1,31 +1,33 @@
-//! A file that is read and parsed at the start, and again whenever it changes.
+//! Files that are read and parsed at the start, and again whenever they change: one, several, directories of them.
 //!
 //! Read at the start, a file that cannot be had is an error. Later the old state stays, and one warning says why. Asks
 //! the file system by time, size and number once a second, so that it works on every file system and through replaced
-//! symbolic links (mounted secrets). Never knows what the file means, and never logs what is in it.
+//! symbolic links (mounted secrets). Never knows what a file means, and never logs what is in it.
 
 use std::fmt;
-use std::fs::{File, Metadata};
-use std::io::{self, Read as _};
-use std::os::unix::fs::MetadataExt as _;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// Largest file that is read, in bytes.
+use files::Look;
+pub use files::{Place, Read};
+
+mod files;
+
+/// Most bytes that are read, of all files together.
 pub const MAX_SIZE: u64 = 16 * 1024 * 1024;
+
+/// Most files of a directory.
+pub const MAX_FILES: usize = 4096;
 
 /// How often the file system is asked. A change is taken up once it has lasted from one time to the next.
 pub const EVERY: Duration = Duration::from_secs(1);
-
-/// A file as young as this may change once more without looking changed: clocks of file systems are coarse.
-const YOUNG: Duration = Duration::from_secs(2);
 
 /// What keeps a file from being taken up.
 #[derive(Debug, thiserror::Error)]
@@ -33,12 +35,15 @@ pub enum Problem {
     /// The operating system's reason.
     #[error("{0}")]
     Unreadable(io::Error),
-    /// A directory, a pipe or a device.
+    /// A directory where a file is wanted, a pipe or a device.
     #[error("not a regular file")]
     NotAFile,
     /// Larger than [`MAX_SIZE`].
     #[error("larger than {} MiB", MAX_SIZE / 1024 / 1024)]
     TooLarge,
+    /// More than [`MAX_FILES`].
+    #[error("more than {MAX_FILES} files")]
+    TooMany,
     /// Some bytes are no text.
     #[error("not UTF-8")]
     NotUtf8,
@@ -56,28 +61,48 @@ pub struct WatchError {
 }
 
 impl WatchError {
+    fn new(path: &Path, problem: Problem) -> Self {
+        Self { path: path.to_owned(), problem }
+    }
+
+    /// A file whose content makes no sense, for parsers of several.
+    pub fn unparsable(path: &Path, why: impl fmt::Display) -> Self {
+        Self::new(path, Problem::Unparsable(why.to_string()))
+    }
+
     /// Why.
     pub fn problem(&self) -> &Problem {
         &self.problem
     }
+
+    fn kind(&self) -> io::ErrorKind {
+        match &self.problem {
+            Problem::Unreadable(error) => error.kind(),
+            Problem::NotAFile
+            | Problem::TooLarge
+            | Problem::TooMany
+            | Problem::NotUtf8
+            | Problem::Unparsable(_) => io::ErrorKind::InvalidData,
+        }
+    }
 }
 
-/// The parsed content of a file, as new as can be. Clones are the same file.
+/// The parsed content of files, as new as can be. Clones are the same files.
 pub struct Watched<T> {
     inner: Arc<Inner<T>>,
 }
 
-type Parse<T> = Box<dyn Fn(&str) -> Result<T, String> + Send + Sync>;
+type Parse<T> = Box<dyn Fn(&[Read]) -> Result<T, WatchError> + Send + Sync>;
 
 struct Inner<T> {
-    path: PathBuf,
+    places: Vec<Place>,
     parse: Parse<T>,
     current: watch::Sender<Arc<T>>,
     /// Held while reading, so that of two readers the later does not lose to the earlier.
     seen: Mutex<Seen>,
 }
 
-/// What was last seen of the file.
+/// What was last seen of the files.
 #[derive(Debug, Default)]
 struct Seen {
     /// The looks of what was last read. `None` where it has to be read again.
@@ -90,79 +115,31 @@ struct Seen {
     warned: Option<String>,
 }
 
-/// How a file looks from outside. A file that is not there looks like its error.
-type Look = Result<Stamp, io::ErrorKind>;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-    /// Also tells of permissions given back, and of rewriting with the old time put back.
-    changed: (i64, i64),
-}
-
-impl Stamp {
-    fn of(metadata: &Metadata) -> Self {
-        Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            size: metadata.size(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-        }
-    }
-}
-
-/// The text of a file; the looks that it had, unless it is too young for them to be relied on.
-struct Content {
-    text: String,
-    look: Option<Look>,
-}
-
-fn read(path: &Path) -> Result<Content, Problem> {
-    // Asked first: opening a pipe would wait for its writer.
-    if !std::fs::metadata(path).map_err(Problem::Unreadable)?.is_file() {
-        return Err(Problem::NotAFile);
-    }
-    let file = File::open(path).map_err(Problem::Unreadable)?;
-    let metadata = file.metadata().map_err(Problem::Unreadable)?;
-    let mut bytes = Vec::new();
-    file.take(MAX_SIZE + 1).read_to_end(&mut bytes).map_err(Problem::Unreadable)?;
-    if bytes.len() as u64 > MAX_SIZE {
-        return Err(Problem::TooLarge);
-    }
-    let text = String::from_utf8(bytes).map_err(|_| Problem::NotUtf8)?;
-    let age = metadata.modified().ok().and_then(|modified| SystemTime::now().duration_since(modified).ok());
-    let settled = age.is_some_and(|age| age >= YOUNG);
-    Ok(Content { text, look: settled.then(|| Ok(Stamp::of(&metadata))) })
-}
-
-fn look(path: &Path) -> Look {
-    std::fs::metadata(path).map(|metadata| Stamp::of(&metadata)).map_err(|error| error.kind())
-}
-
 impl<T: Send + Sync + 'static> Watched<T> {
-    /// Reads and parses the file for the first time. Blocks.
+    /// Reads and parses one file for the first time. Blocks.
     pub fn open<E: fmt::Display>(
         path: impl Into<PathBuf>,
         parse: impl Fn(&str) -> Result<T, E> + Send + Sync + 'static,
     ) -> Result<Self, WatchError> {
         let path = path.into();
-        let parse = move |text: &str| parse(text).map_err(|error| error.to_string());
-        let first = read(&path).and_then(|content| {
-            let value = parse(&content.text).map_err(Problem::Unparsable)?;
-            Ok((value, content))
-        });
-        let (value, content) = match first {
-            Ok(first) => first,
-            Err(problem) => return Err(WatchError { path, problem }),
-        };
-        let digest = Sha256::digest(&content.text).into();
-        let seen = Mutex::new(Seen { read: content.look, digest, ..Seen::default() });
-        let current = watch::Sender::new(Arc::new(value));
-        Ok(Self { inner: Arc::new(Inner { path, parse: Box::new(parse), current, seen }) })
+        let place = Place::File(path.clone());
+        Self::open_all(vec![place], move |files| {
+            let bytes = files.first().map_or(&[][..], |file| &file.bytes);
+            let text = std::str::from_utf8(bytes).map_err(|_| WatchError::new(&path, Problem::NotUtf8))?;
+            parse(text).map_err(|error| WatchError::unparsable(&path, error))
+        })
+    }
+
+    /// Reads the files of several places, and parses them together: for what is good only as a whole. Blocks.
+    pub fn open_all(
+        places: Vec<Place>,
+        parse: impl Fn(&[Read]) -> Result<T, WatchError> + Send + Sync + 'static,
+    ) -> Result<Self, WatchError> {
+        let contents = files::read(&places)?;
+        let current = watch::Sender::new(Arc::new(parse(&contents.files)?));
+        let digest = contents.digest();
+        let seen = Mutex::new(Seen { read: contents.look, digest, ..Seen::default() });
+        Ok(Self { inner: Arc::new(Inner { places, parse: Box::new(parse), current, seen }) })
     }
 
     /// The newest state that could be parsed. Costs as much as a clone of an `Arc`.
@@ -175,13 +152,13 @@ impl<T: Send + Sync + 'static> Watched<T> {
         self.inner.current.subscribe()
     }
 
-    /// Reads the file now, changed or not. Blocks. Returns whether there is a new state; where the file cannot be
+    /// Reads the files now, changed or not. Blocks. Returns whether there is a new state; where they cannot be
     /// taken up the old state stays, and a warning is logged unless the last one said the same.
     pub fn reload_now(&self) -> Result<bool, WatchError> {
         self.inner.reload(&mut self.inner.seen.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Looks after the file until told to stop, once every [`EVERY`].
+    /// Looks after the files until told to stop, once every [`EVERY`].
     pub fn watch(&self, tasks: &TaskTracker, stop: CancellationToken) {
         self.watch_every(EVERY, tasks, stop);
     }
@@ -207,10 +184,10 @@ impl<T: Send + Sync + 'static> Watched<T> {
 }
 
 impl<T> Inner<T> {
-    /// Reads the file if it looks changed, and looked the same the last time: who writes in place has ended then.
+    /// Reads the files if they look changed, and looked the same the last time: who writes in place has ended then.
     fn poll(&self) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Some(look(&self.path));
+        let now = Some(files::look(&self.places));
         if seen.read == now {
             seen.changing = None;
         } else if seen.changing == now {
@@ -226,13 +203,12 @@ impl<T> Inner<T> {
         match self.read(seen) {
             Ok(new) => {
                 if new || seen.warned.is_some() {
-                    tracing::info!(path = %self.path.display(), "the file is read again and in force");
+                    tracing::info!(path = self.name(), "the file is read again and in force");
                 }
                 seen.warned = None;
                 Ok(new)
             }
-            Err(problem) => {
-                let error = WatchError { path: self.path.clone(), problem };
+            Err(error) => {
                 let said = error.to_string();
                 if seen.warned.as_ref() != Some(&said) {
                     tracing::warn!("{said}; the state before stays in force");
@@ -243,16 +219,22 @@ impl<T> Inner<T> {
         }
     }
 
-    fn read(&self, seen: &mut Seen) -> Result<bool, Problem> {
-        // Until it is read: an error that passes without a change of the file is tried again.
+    /// Their paths, for the log.
+    fn name(&self) -> String {
+        let names: Vec<_> = self.places.iter().map(|place| place.path().to_string_lossy()).collect();
+        names.join(", ")
+    }
+
+    fn read(&self, seen: &mut Seen) -> Result<bool, WatchError> {
+        // Until they are read: an error that passes without a change of the files is tried again.
         seen.read = None;
-        let content = read(&self.path)?;
-        seen.read = content.look;
-        let digest: [u8; 32] = Sha256::digest(&content.text).into();
+        let contents = files::read(&self.places)?;
+        let digest = contents.digest();
+        seen.read = contents.look;
         if digest == seen.digest {
             return Ok(false);
         }
-        let value = (self.parse)(&content.text).map_err(Problem::Unparsable)?;
+        let value = (self.parse)(&contents.files)?;
         seen.digest = digest;
         self.current.send_replace(Arc::new(value));
         Ok(true)
@@ -267,7 +249,7 @@ impl<T> Clone for Watched<T> {
 
 impl<T> fmt::Debug for Watched<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Watched").field("path", &self.inner.path).finish_non_exhaustive()
+        f.debug_struct("Watched").field("places", &self.inner.places).finish_non_exhaustive()
     }
 }
 
@@ -282,7 +264,7 @@ mod tests {
     use tokio_util::sync::CancellationToken;
     use tokio_util::task::TaskTracker;
 
-    use super::{MAX_SIZE, Problem, WatchError, Watched};
+    use super::{MAX_SIZE, Place, Problem, Read, WatchError, Watched};
 
     fn number(text: &str) -> Result<u32, ParseIntError> {
         text.trim().parse()
@@ -369,7 +351,7 @@ mod tests {
     fn a_young_file_is_read_again_and_an_old_one_is_not() {
         let (_dir, path) = file("1");
         let watched = open(&path).unwrap();
-        let read = || watched.inner.seen.lock().unwrap().read;
+        let read = || watched.inner.seen.lock().unwrap().read.clone();
         assert!(read().is_some());
         fs::write(&path, "2").unwrap();
         assert!(watched.reload_now().unwrap());
@@ -379,6 +361,65 @@ mod tests {
         watched.inner.poll();
         assert!(read().is_some());
         assert_eq!(*watched.current(), 2);
+    }
+
+    /// Which files of a directory are taken, and what is not.
+    fn names(files: &[Read]) -> Result<Vec<String>, WatchError> {
+        let name = |file: &Read| file.path.file_name().unwrap().to_string_lossy().into_owned();
+        Ok(files.iter().map(|file| format!("{}{}", file.place, name(file))).collect())
+    }
+
+    #[test]
+    fn a_directory_is_the_files_below_it() {
+        let (dir, single) = file("1");
+        let list = dir.path().join("list");
+        fs::create_dir_all(list.join("deep")).unwrap();
+        fs::create_dir(list.join("..data")).unwrap();
+        for name in ["b", "a", "deep/c", ".hidden", "..data/a"] {
+            fs::write(list.join(name), name).unwrap();
+        }
+        std::os::unix::fs::symlink("..data/a", list.join("link")).unwrap();
+        let places = vec![Place::Files(list.clone()), Place::Files(single.clone()), Place::File(single)];
+        let watched = Watched::open_all(places, names).unwrap();
+        let after_polls = || {
+            watched.inner.poll();
+            watched.inner.poll();
+            watched.current().join(" ")
+        };
+        assert_eq!(after_polls(), "0a 0b 0c 0link 1file 2file");
+        fs::remove_file(list.join("a")).unwrap();
+        assert_eq!(after_polls(), "0b 0c 0link 1file 2file", "one is gone");
+        fs::write(list.join("deep/d"), "new").unwrap();
+        assert_eq!(after_polls(), "0b 0c 0d 0link 1file 2file", "one came");
+        let circle = list.join("circle");
+        std::os::unix::fs::symlink(".", &circle).unwrap();
+        let error = watched.reload_now().unwrap_err();
+        assert_eq!(error.to_string(), format!("{}: not a regular file", circle.display()));
+        assert_eq!(watched.current().len(), 6, "the state before");
+        fs::remove_dir_all(&list).unwrap();
+        assert!(watched.reload_now().is_err());
+        fs::create_dir(&list).unwrap();
+        assert_eq!(after_polls(), "1file 2file", "nothing is in an empty one");
+    }
+
+    #[test]
+    fn several_files_are_taken_up_together_or_not_at_all() {
+        let (_one, first) = file("1");
+        let (_two, second) = file("1");
+        let same = |files: &[Read]| match files {
+            [a, b] if a.bytes == b.bytes => Ok(a.bytes.clone()),
+            [a, ..] => Err(WatchError::unparsable(&a.path, "not the same")),
+            [] => unreachable!("there are two"),
+        };
+        let places = vec![Place::File(first.clone()), Place::File(second.clone())];
+        let watched = Watched::open_all(places, same).unwrap();
+        fs::write(&first, "2").unwrap();
+        let error = watched.reload_now().unwrap_err().to_string();
+        assert_eq!(error, format!("{}: not the same", first.display()));
+        assert_eq!(*watched.current(), b"1");
+        fs::write(&second, "2").unwrap();
+        assert!(watched.reload_now().unwrap());
+        assert_eq!(*watched.current(), b"2");
     }
 
     #[tokio::test]

@@ -170,11 +170,23 @@ pub(super) struct ServeFlags {
     #[command(flatten)]
     listen: ListenFlags,
     #[command(flatten)]
+    tls: TlsFlags,
+    #[command(flatten)]
     auth: AuthFlags,
     #[command(flatten)]
     store: StoreFlags,
     #[command(flatten)]
+    rpc: RpcFlags,
+    #[command(flatten)]
     limits: LimitFlags,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "RPC cache")]
+struct RpcFlags {
+    /// Take symbolic links that lead out of their entry: absolute ones, and those that climb above it
+    #[arg(long, env = "LARDER_ALLOW_OUTSIDE_SYMLINKS")]
+    allow_outside_symlinks: bool,
 }
 
 impl ServeFlags {
@@ -184,12 +196,14 @@ impl ServeFlags {
             store: self.store.store()?,
             listen: self.listen.listen,
             ops_listen: self.listen.ops_listen,
+            tls: self.tls.files().checked()?,
             auth: config::AuthConfig {
                 users: self.auth.users,
                 groups: self.auth.groups,
                 anonymous: self.auth.anonymous.into(),
             },
             leftover_age: self.limits.leftover_age,
+            allow_outside_symlinks: self.rpc.allow_outside_symlinks,
             limits: self.limits.limits(),
             log,
         };
@@ -197,16 +211,50 @@ impl ServeFlags {
     }
 }
 
+/// TLS. The hidden names are those of Please's own cache server, whose command lines go on to work.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "TLS")]
+struct TlsFlags {
+    /// PEM file of the server's certificate and those between it and its authority. All files of TLS are read
+    /// again when they change [default: no TLS]
+    #[arg(long, env = "LARDER_TLS_CERT", value_name = "FILE", alias = "cert_file")]
+    tls_cert: Option<PathBuf>,
+    /// PEM file of the certificate's private key
+    #[arg(long, env = "LARDER_TLS_KEY", value_name = "FILE", alias = "key_file")]
+    tls_key: Option<PathBuf>,
+    /// PEM file of the authorities that sign clients' certificates; a client may show one, and it has to be good
+    #[arg(long, env = "LARDER_CLIENT_CA", value_name = "FILE", alias = "ca_cert_file")]
+    client_ca: Option<PathBuf>,
+    /// PEM file, or directory of such, of the very certificates that may read and write
+    #[arg(long, env = "LARDER_WRITABLE_CERTS", value_name = "PLACE", alias = "writable_certs")]
+    writable_certs: Option<PathBuf>,
+    /// PEM file, or directory of such, of the very certificates that may read
+    #[arg(long, env = "LARDER_READONLY_CERTS", value_name = "PLACE", alias = "readonly_certs")]
+    readonly_certs: Option<PathBuf>,
+}
+
+impl TlsFlags {
+    fn files(self) -> config::TlsFiles {
+        config::TlsFiles {
+            cert: self.tls_cert,
+            key: self.tls_key,
+            client_ca: self.client_ca,
+            writable: self.writable_certs,
+            readonly: self.readonly_certs,
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Access")]
 struct AuthFlags {
-    /// Password file of Apache's htpasswd; read again when it changes [default: open to all]
+    /// Password file of Apache's htpasswd; read again when it changes [default: open to all, but for client certificates]
     #[arg(long, env = "LARDER_USERS", value_name = "FILE")]
     users: Option<PathBuf>,
     /// Apache group file with `writers` and `admins` [default: every user may do everything]
     #[arg(long, env = "LARDER_GROUPS", value_name = "FILE")]
     groups: Option<PathBuf>,
-    /// What callers without credentials may do, once there are --users
+    /// What callers without credentials may do, once there are --users or client certificates
     #[arg(long, env = "LARDER_ANONYMOUS", value_name = "RIGHT", default_value = "none")]
     anonymous: AnonymousArg,
 }
@@ -218,6 +266,10 @@ struct LimitFlags {
     #[arg(long, env = "LARDER_MAX_OBJECT_SIZE", value_name = "SIZE", default_value = "10GiB",
           value_parser = values::size)]
     max_object_size: u64,
+    /// Largest message of the RPC cache, unpacked, either way
+    #[arg(long, env = "LARDER_MAX_MESSAGE_SIZE", value_name = "SIZE", default_value = "200MiB",
+          value_parser = values::size)]
+    max_message_size: u64,
     /// Bytes of bodies held in memory by all requests together; when spent, requests wait
     #[arg(long, env = "LARDER_MAX_INFLIGHT_BYTES", value_name = "SIZE", default_value = "48MiB",
           value_parser = values::size)]
@@ -255,6 +307,7 @@ impl LimitFlags {
     fn limits(&self) -> Limits {
         Limits {
             max_object_size: self.max_object_size,
+            max_message_size: self.max_message_size,
             max_inflight_bytes: self.max_inflight_bytes,
             max_connections: self.max_connections,
             body_idle_timeout: self.body_idle_timeout,

@@ -32,6 +32,9 @@ Examples:
       A cache for everybody, over a bucket; who is in the group `writers` may store.
   larder serve --store s3://cache --s3-endpoint http://minio:9000 --anonymous read --users users
       Over MinIO; whoever has no credentials may read.
+  larder serve --listen 0.0.0.0:8443 --tls-cert server.pem --tls-key server.key --client-ca ca.pem \\
+      --writable-certs ci/ --readonly-certs developers/
+      Over TLS; who shows a certificate that is in the directory `ci` may store, in `developers` read.
   LARDER_STORE=/srv/larder LARDER_LISTEN=0.0.0.0:8080 larder serve
       The same flags, by environment.";
 
@@ -71,12 +74,14 @@ Examples:
 
 /// After the help of `larder healthcheck`.
 pub(super) const HEALTHCHECK: &str = "\
-Waits 3 seconds at most. Takes the same LARDER_LISTEN and LARDER_OPS_LISTEN as `larder serve`, so that in a
-container it needs no arguments.
+Waits 3 seconds at most. Takes the same LARDER_LISTEN, LARDER_OPS_LISTEN and LARDER_TLS_CERT as
+`larder serve`, so that in a container it needs no arguments. An https server's certificate is not
+checked: the question holds no secret.
 
 Examples:
   larder healthcheck
-  larder healthcheck http://127.0.0.1:8080/healthz";
+  larder healthcheck http://127.0.0.1:8080/healthz
+  larder healthcheck https://127.0.0.1:8443/healthz";
 
 /// After the help of `larder version`.
 pub(super) const VERSION: &str = "\

@@ -145,7 +145,11 @@ async fn serve(flags: flags::ServeFlags, log: Log) -> Exit {
 async fn healthcheck(args: &Healthcheck) -> Exit {
     let target = match &args.url {
         Some(url) => url.parse(),
-        None => healthcheck::Target::local(args.listen.ops_listen.unwrap_or(args.listen.listen)),
+        // Probes of the second address are plain, whatever the first one speaks.
+        None => match args.listen.ops_listen {
+            Some(addr) => healthcheck::Target::local(addr, false),
+            None => healthcheck::Target::local(args.listen.listen, args.tls_cert.is_some()),
+        },
     };
     let target = match target {
         Ok(target) => target,

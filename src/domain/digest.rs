@@ -2,7 +2,9 @@
 //!
 //! Hashes only what was declared. Knows nothing of header fields; never holds bytes back longer than a chunk.
 
+use std::fmt;
 use std::pin::Pin;
+use std::str::FromStr;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -43,6 +45,50 @@ pub enum DeclareError {
     /// Two declarations that no body can meet both.
     #[error("two declared {} digests disagree", .0.name())]
     Disagree(Algorithm),
+}
+
+/// A SHA-256, in its text lower-case hex.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Sha256Digest([u8; 32]);
+
+/// Why a text is no [`Sha256Digest`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a SHA-256 is 64 lower-case hex digits")]
+pub struct Sha256Error;
+
+impl Sha256Digest {
+    /// Of bytes at hand.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(Sha256::digest(bytes).into())
+    }
+
+    /// Its bytes.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl FromStr for Sha256Digest {
+    type Err = Sha256Error;
+
+    fn from_str(text: &str) -> Result<Self, Sha256Error> {
+        let mut bytes = [0; 32];
+        let lower = text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        if text.len() != 64 || !lower {
+            return Err(Sha256Error);
+        }
+        for (byte, at) in bytes.iter_mut().zip((0..64).step_by(2)) {
+            let pair = text.get(at..at + 2).ok_or(Sha256Error)?;
+            *byte = u8::from_str_radix(pair, 16).map_err(|_| Sha256Error)?;
+        }
+        Ok(Self(bytes))
+    }
+}
+
+impl fmt::Display for Sha256Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
 }
 
 /// What a body is declared to be.

@@ -1,13 +1,14 @@
 //! What readers may do: single objects, and the files of an entry as one answer.
 
 use futures_util::future::ready;
-use futures_util::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
+use futures_util::stream::{self, BoxStream, Stream, StreamExt as _, TryStreamExt as _};
 
 use super::artifact::{ArtifactKey, EntryKey};
 use super::glob::Glob;
 use super::layout::{self, Stored};
 use super::please::CacheHash;
-use super::{Error, Fault, Reads};
+use super::units::{self, fetch::Trouble};
+use super::{Error, Reads};
 use crate::payload::{Body, Content, Meta, Object, ReadError, Want};
 use crate::store::{Key, Listed, Listing, Prefix, SMALL, Store};
 
@@ -47,11 +48,19 @@ struct Found {
 }
 
 enum Fetch {
-    Ready(Result<Member, ReadError>),
+    Ready(Result<Option<Member>, Trouble>),
     Later(Found),
 }
 
 impl Selection {
+    /// The entry that it is of.
+    pub fn entry(&self) -> EntryKey {
+        match self {
+            Self::Entry(entry) | Self::Glob(entry, _) => entry.clone(),
+            Self::Directory(name) => name.entry(),
+        }
+    }
+
     fn place(&self) -> Prefix {
         match self {
             Self::Entry(entry) => layout::entry(entry),
@@ -87,27 +96,51 @@ impl Reads {
         Ok(meta)
     }
 
-    /// One file of an entry. One request to the store.
+    /// One file of an entry. One request to the store; two for one that came as part of a unit, which is there only while
+    /// the unit's manifest says so.
     pub async fn artifact(&self, file: &ArtifactKey, want: &Want) -> Result<Option<Object>, Error> {
-        Ok(self.store.get(&layout::artifact(file), want).await?)
+        let object = self.store.get(&layout::artifact(file), want).await?;
+        match object.as_ref().and_then(|object| object.meta.mark.as_deref()) {
+            Some(mark) if !units::holds(&self.store, file, mark).await? => Ok(None),
+            Some(_) | None => Ok(object),
+        }
     }
 
-    /// About one file of an entry. One request to the store. Where it is absent, ask [`Reads::any`]: the name may be a
-    /// directory's.
+    /// About one file of an entry. Requests as for [`Reads::artifact`]. Where it is absent, ask [`Reads::any`]: the name
+    /// may be a directory's.
     pub async fn artifact_meta(&self, file: &ArtifactKey) -> Result<Option<Meta>, Error> {
-        Ok(self.store.head(&layout::artifact(file)).await?)
+        let meta = self.store.head(&layout::artifact(file)).await?;
+        match meta.as_ref().and_then(|meta| meta.mark.as_deref()) {
+            Some(mark) if !units::holds(&self.store, file, mark).await? => Ok(None),
+            Some(_) | None => Ok(meta),
+        }
     }
 
-    /// Whether a selection takes any file. One request to the store, where the first thousand names tell.
+    /// Whether a selection takes any file. Up to three requests to the store, one where nothing is found.
     pub async fn any(&self, selection: &Selection) -> Result<bool, Error> {
         let mut found = find(&self.store, selection.clone());
-        Ok(found.try_next().await?.is_some())
+        let Some(first) = found.try_next().await? else { return Ok(false) };
+        if let Some(unit) = units::members::selected(&self.store, selection).await? {
+            return Ok(unit.is_some());
+        }
+        let mut next = Some(first);
+        while let Some(found_one) = next {
+            if self.store.head(&found_one.key).await?.is_some_and(|meta| meta.mark.is_none()) {
+                return Ok(true);
+            }
+            next = found.try_next().await?;
+        }
+        Ok(false)
     }
 
-    /// The files of a selection; `None` where it takes none. One request for each thousand names, and one a file.
+    /// The files of a selection; `None` where it takes none. One request for each thousand names, one for the manifest, and
+    /// one for each file that is not in it.
     pub async fn members(&self, selection: Selection) -> Result<Option<Members>, Error> {
-        let mut found = find(&self.store, selection);
+        let mut found = find(&self.store, selection.clone());
         let Some(first) = found.try_next().await? else { return Ok(None) };
+        if let Some(unit) = units::members::selected(&self.store, &selection).await? {
+            return units::members::members(&self.store, unit).await;
+        }
         let store = self.store.clone();
         let later = store.clone();
         let members = stream::iter([Ok(first)])
@@ -115,20 +148,25 @@ impl Reads {
             .map(move |found| fetch(store.clone(), found))
             .buffered(AHEAD)
             .then(move |fetch| finish(later.clone(), fetch))
-            .scan(false, |broken, member| {
-                let go_on = !*broken;
-                *broken = member.is_err();
-                ready(go_on.then_some(member))
-            });
+            .filter_map(|member| ready(member.transpose()));
         let mut members = members.boxed();
-        // Nothing has been said yet: a first file that cannot be read is a failure, not an answer that breaks.
-        let first = match members.next().await {
-            Some(Err(ReadError::Broken)) => return Err(Error::Store(Fault::Unavailable)),
-            Some(Err(ReadError::Corrupt)) => return Err(Error::Store(Fault::Corrupt)),
-            first @ (Some(Ok(_)) | None) => first,
-        };
-        Ok(Some(stream::iter(first).chain(members).boxed()))
+        // Nothing has been said yet: a first file that cannot be read is a failure, not an answer that breaks, and one that
+        // is gone by now was deleted, and its entry with it.
+        match members.next().await {
+            Some(Err(Trouble::Failed(error))) => Err(error),
+            Some(Ok(first)) => Ok(Some(units::members::going_on(first, members))),
+            // Or all that was found is what a unit left that never came to its end.
+            Some(Err(Trouble::Changed)) | None => Ok(None),
+        }
     }
+}
+
+/// Names and sizes of what lies under a selection's plain keys.
+pub(super) fn names(
+    store: &Store,
+    selection: Selection,
+) -> impl Stream<Item = Result<(ArtifactKey, u64), Error>> + Send + Unpin {
+    find(store, selection).map_ok(|found| (found.file, found.size))
 }
 
 /// The files of a selection, as they are listed.
@@ -151,33 +189,31 @@ fn find(store: &Store, selection: Selection) -> BoxStream<'static, Result<Found,
 /// Small files are read ahead. Larger ones would hold sockets and budget while they wait for their turn.
 async fn fetch(store: Store, found: Result<Found, Error>) -> Fetch {
     match found {
-        Err(_) => Fetch::Ready(Err(ReadError::Broken)),
+        Err(error) => Fetch::Ready(Err(Trouble::Failed(error))),
         Ok(found) if found.size <= SMALL as u64 => Fetch::Ready(read(&store, found).await),
         Ok(found) => Fetch::Later(found),
     }
 }
 
-async fn finish(store: Store, fetch: Fetch) -> Result<Member, ReadError> {
+async fn finish(store: Store, fetch: Fetch) -> Result<Option<Member>, Trouble> {
     match fetch {
         Fetch::Ready(member) => member,
         Fetch::Later(found) => read(&store, found).await,
     }
 }
 
-/// A file that was listed must be there: a part of an entry is worse than none.
-async fn read(store: &Store, found: Found) -> Result<Member, ReadError> {
+/// A file that was listed must be there: a part of an entry is worse than none. `None` where it is what a unit left that
+/// never came to its end.
+async fn read(store: &Store, found: Found) -> Result<Option<Member>, Trouble> {
     match store.get(&found.key, &Want::default()).await {
+        Ok(Some(Object { meta, .. })) if meta.mark.is_some() => Ok(None),
         Ok(Some(Object { meta, body: Body::Whole(content) })) => {
-            Ok(Member { file: found.file, size: meta.size, content })
+            Ok(Some(Member { file: found.file, size: meta.size, content }))
         }
         Ok(_) => {
-            tracing::warn!(key = %found.key, "a file of an entry vanished while the entry was read");
-            Err(ReadError::Broken)
+            tracing::debug!(key = %found.key, "a file of an entry vanished while the entry was read");
+            Err(Trouble::Changed)
         }
-        Err(error) => {
-            let fault = Error::from(error);
-            tracing::debug!(%fault, "an entry broke off");
-            Err(ReadError::Broken)
-        }
+        Err(error) => Err(Trouble::Failed(error.into())),
     }
 }

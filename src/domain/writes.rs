@@ -1,14 +1,26 @@
 //! What writers may do: store, and delete one target's artifacts; what only admins may: delete everything.
 
+use std::time::{Duration, SystemTime};
+
+use futures_util::future::ready;
 use futures_util::stream::{BoxStream, StreamExt as _, TryStreamExt as _};
 
-use super::artifact::{ArtifactKey, DeleteTarget, OsName};
+use super::artifact::{ArtifactKey, DeleteTarget, OsName, TargetKey};
 use super::digest::Declared;
 use super::layout;
 use super::please::CacheHash;
 use super::{Erases, Error, Writes};
 use crate::payload::Payload;
-use crate::store::{BATCH, Key, Listed, Listing, Mode, Prefix, Put, Store, Stored};
+use crate::store::{self, BATCH, Key, Listed, Listing, Mode, Prefix, Put, Store, Stored};
+
+/// How often a deletion looks whether anything is left, or came meanwhile.
+const ROUNDS: usize = 4;
+
+/// Of files younger than this the Store may be under way still, its manifest yet to be written.
+const YOUNG: Duration = Duration::from_secs(600);
+
+/// A key, and when it was stored.
+type Aged = (Key, SystemTime);
 
 /// How a body is to be stored.
 #[derive(Debug, Clone, Default)]
@@ -50,19 +62,18 @@ impl Writes {
         };
         let mut gone = 0;
         for key in systems.iter().flat_map(|os| target.on(os)) {
-            let versions =
-                self.store.list(&layout::target(&key), Listing::default()).try_filter_map(async |line| {
-                    Ok(match line {
-                        Listed::Object { key: name, .. } => {
-                            let entry = layout::parse(&name).and_then(|stored| stored.entry());
-                            entry.is_some_and(|entry| key.takes(&entry)).then_some(name)
-                        }
-                        Listed::Prefix(_) => None,
-                    })
-                });
-            gone += delete(&self.store, versions.boxed()).await?;
+            gone += self.drop_versions(&key).await?;
         }
         Ok(gone)
+    }
+
+    /// Drops all versions of a target on one operating system, and nothing of any other. Returns how many files went.
+    pub async fn drop_versions(&self, target: &TargetKey) -> Result<u64, Error> {
+        let place = layout::target(target);
+        delete(&self.store, &place, |key| {
+            layout::parse(key).and_then(|stored| stored.entry()).is_some_and(|entry| target.takes(&entry))
+        })
+        .await
     }
 
     /// The operating systems that anything is stored for.
@@ -82,26 +93,73 @@ impl Writes {
 impl Erases {
     /// Drops every artifact. Returns how many files went.
     pub async fn artifacts(&self) -> Result<u64, Error> {
-        erase(&self.store, &layout::artifacts()).await
+        delete(&self.store, &layout::artifacts(), |_| true).await
     }
 }
 
-async fn erase(store: &Store, place: &Prefix) -> Result<u64, Error> {
-    let keys = store.list(place, Listing::default()).try_filter_map(async |line| {
-        Ok(match line {
-            Listed::Object { key, .. } => Some(key),
-            Listed::Prefix(_) => None,
-        })
+fn is_manifest(key: &Key) -> bool {
+    matches!(layout::parse(key), Some(layout::Stored::Manifest(_)))
+}
+
+/// Deletes what is taken below a place: manifests first, so that nobody reads half an entry as a whole one. Where there were
+/// manifests, or files so young that theirs may be still to come, it looks again.
+async fn delete(
+    store: &Store,
+    place: &Prefix,
+    takes: impl Fn(&Key) -> bool + Copy + Send,
+) -> Result<u64, Error> {
+    let mut gone = 0;
+    for _ in 0..ROUNDS {
+        let first: Vec<Aged> = taken(store, place, takes).take(BATCH).try_collect().await?;
+        if first.is_empty() {
+            break;
+        }
+        if first.len() == BATCH {
+            let manifests = taken(store, place, move |key| takes(key) && is_manifest(key));
+            remove(store, manifests).await?;
+            gone += remove(store, taken(store, place, takes)).await?;
+            continue;
+        }
+        let again = first.iter().any(|(key, modified)| is_manifest(key) || is_young(*modified));
+        let (manifests, files): (Vec<Key>, Vec<Key>) =
+            first.into_iter().map(|(key, _)| key).partition(is_manifest);
+        for batch in [&manifests, &files] {
+            if !batch.is_empty() {
+                store.delete(batch).await?;
+            }
+        }
+        gone += files.len() as u64;
+        if !again {
+            break;
+        }
+    }
+    Ok(gone)
+}
+
+fn is_young(modified: SystemTime) -> bool {
+    modified.elapsed().map_or(true, |age| age < YOUNG)
+}
+
+fn taken<'t>(
+    store: &Store,
+    place: &Prefix,
+    takes: impl Fn(&Key) -> bool + Send + 't,
+) -> BoxStream<'t, Result<Aged, store::Error>> {
+    let lines = store.list(place, Listing::default()).try_filter_map(move |line| {
+        ready(Ok(match line {
+            Listed::Object { key, modified, .. } if takes(&key) => Some((key, modified)),
+            Listed::Object { .. } | Listed::Prefix(_) => None,
+        }))
     });
-    delete(store, keys.boxed()).await
+    lines.boxed()
 }
 
 /// Deletes keys as they are listed, a batch at a time.
-async fn delete(store: &Store, keys: BoxStream<'_, Result<Key, crate::store::Error>>) -> Result<u64, Error> {
+async fn remove(store: &Store, keys: BoxStream<'_, Result<Aged, store::Error>>) -> Result<u64, Error> {
     let mut batches = keys.try_chunks(BATCH);
     let mut gone = 0;
     while let Some(batch) = batches.next().await {
-        let batch = batch.map_err(|broken| broken.1)?;
+        let batch: Vec<Key> = batch.map_err(|broken| broken.1)?.into_iter().map(|(key, _)| key).collect();
         store.delete(&batch).await?;
         gone += batch.len() as u64;
     }

@@ -82,7 +82,7 @@ impl Arriving {
 }
 
 /// Why a body broke off: the server says so where it knows better than "incomplete".
-fn cause(error: &(dyn std::error::Error + 'static)) -> BodyError {
+pub(super) fn cause(error: &(dyn std::error::Error + 'static)) -> BodyError {
     let known = error.downcast_ref::<BodyError>().copied();
     known.or_else(|| error.source().map(cause)).unwrap_or(BodyError::Incomplete)
 }

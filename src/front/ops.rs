@@ -1,36 +1,57 @@
 //! Health, readiness and metrics: never behind the gate, never waiting for the store.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
+use tokio::sync::watch;
 
 use crate::budget::Budget;
 use crate::metrics::Metrics;
 
 use super::status::Failure;
 
-/// Whether requests should come here: the store answers, and the drain has not begun.
+/// Whether requests should come here: the store answers, and the drain has not begun. Clones are the same.
 #[derive(Debug, Clone, Default)]
-pub struct Readiness {
-    store: Arc<AtomicBool>,
-    draining: Arc<AtomicBool>,
+pub struct Readiness(Arc<watch::Sender<State>>);
+
+/// What [`Readiness`] is made of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct State {
+    store: bool,
+    draining: bool,
+}
+
+impl State {
+    /// Whether requests should come here.
+    pub const fn is_ready(self) -> bool {
+        self.store && !self.draining
+    }
+
+    /// Whether we are leaving.
+    pub const fn is_draining(self) -> bool {
+        self.draining
+    }
 }
 
 impl Readiness {
     /// Notes whether the store answers. `true` where that is news.
     pub fn store(&self, answers: bool) -> bool {
-        self.store.swap(answers, Ordering::Relaxed) != answers
+        self.0.send_if_modified(|state| std::mem::replace(&mut state.store, answers) != answers)
     }
 
     /// From now on new work is refused.
     pub fn drain(&self) {
-        self.draining.store(true, Ordering::Relaxed);
+        self.0.send_modify(|state| state.draining = true);
+    }
+
+    /// The state, now and whenever it changes.
+    pub fn watch(&self) -> watch::Receiver<State> {
+        self.0.subscribe()
     }
 }
 
@@ -58,17 +79,18 @@ async fn verb() -> Failure {
     Failure::Verb("GET, HEAD")
 }
 
-async fn ready(State(ops): State<Ops>) -> (StatusCode, &'static str) {
-    if ops.readiness.draining.load(Ordering::Relaxed) {
+async fn ready(extract::State(ops): extract::State<Ops>) -> (StatusCode, &'static str) {
+    let state = *ops.readiness.watch().borrow();
+    if state.draining {
         (StatusCode::SERVICE_UNAVAILABLE, "draining\n")
-    } else if ops.readiness.store.load(Ordering::Relaxed) {
+    } else if state.store {
         (StatusCode::OK, "ready\n")
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "the store does not answer\n")
     }
 }
 
-async fn metrics(State(ops): State<Ops>) -> Response {
+async fn metrics(extract::State(ops): extract::State<Ops>) -> Response {
     ops.metrics.inflight.set(i64::try_from(ops.budget.held()).unwrap_or(i64::MAX));
     let form = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(CONTENT_TYPE, form)], ops.metrics.page()).into_response()

@@ -7,6 +7,7 @@ use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, VARY, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
+use tonic::Code;
 
 use crate::domain::{self, Fault};
 use crate::metrics::Outcome;
@@ -43,6 +44,10 @@ pub(crate) enum Failure {
     Incomplete,
     /// Too many passwords wait to be checked.
     Busy,
+    /// The request's form is not spoken here: what is.
+    Unsupported(&'static str),
+    /// The caller's deadline came first.
+    Late,
     /// The store failed.
     Store(Fault),
 }
@@ -52,65 +57,75 @@ pub(crate) enum Failure {
 pub(crate) struct Row {
     /// Over HTTP.
     pub(crate) status: StatusCode,
-    /// Over gRPC: the code's name.
-    pub(crate) grpc: &'static str,
+    /// Over gRPC.
+    pub(crate) grpc: Code,
     /// To people, where the failure has no line of its own.
     pub(crate) phrase: &'static str,
 }
 
-const fn row(status: StatusCode, grpc: &'static str, phrase: &'static str) -> Row {
+const fn row(status: StatusCode, grpc: Code, phrase: &'static str) -> Row {
     Row { status, grpc, phrase }
+}
+
+/// The table's rows for what the store did wrong: never a miss.
+const fn store_row(fault: Fault) -> Row {
+    let phrase = match fault {
+        Fault::Unavailable => "the store does not answer; try again",
+        Fault::Denied => "the store refuses the gateway; ask its operator",
+        Fault::Corrupt => "what is stored is damaged; ask the operator",
+    };
+    row(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, phrase)
 }
 
 impl Failure {
     /// The table.
     pub(crate) const fn row(&self) -> Row {
         match self {
-            Self::Invalid(_) => row(StatusCode::BAD_REQUEST, "INVALID_ARGUMENT", "the request is malformed"),
+            Self::Invalid(_) => {
+                row(StatusCode::BAD_REQUEST, Code::InvalidArgument, "the request is malformed")
+            }
             Self::Unauthenticated(_) => {
-                row(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", "a user name and password are needed")
+                row(StatusCode::UNAUTHORIZED, Code::Unauthenticated, "a user name and password are needed")
             }
             Self::Forbidden(_) => {
-                row(StatusCode::FORBIDDEN, "PERMISSION_DENIED", "these credentials may not do that")
+                row(StatusCode::FORBIDDEN, Code::PermissionDenied, "these credentials may not do that")
             }
-            Self::Absent => row(StatusCode::NOT_FOUND, "NOT_FOUND", "not in the cache"),
-            Self::NoRoute => row(StatusCode::NOT_FOUND, "UNIMPLEMENTED", "no such route"),
+            Self::Absent => row(StatusCode::NOT_FOUND, Code::NotFound, "not in the cache"),
+            Self::NoRoute => row(StatusCode::NOT_FOUND, Code::Unimplemented, "no such route"),
             Self::Verb(_) => {
-                row(StatusCode::METHOD_NOT_ALLOWED, "UNIMPLEMENTED", "this route does not take that verb")
+                row(StatusCode::METHOD_NOT_ALLOWED, Code::Unimplemented, "this route does not take that verb")
             }
-            Self::Exists => row(StatusCode::PRECONDITION_FAILED, "ALREADY_EXISTS", "it is already there"),
-            Self::NotAcceptable(_) => row(StatusCode::NOT_ACCEPTABLE, "INVALID_ARGUMENT", "no such form"),
-            Self::Taken(_) => row(StatusCode::CONFLICT, "ALREADY_EXISTS", "other contents have this name"),
+            Self::NotAcceptable(_) => row(StatusCode::NOT_ACCEPTABLE, Code::InvalidArgument, "no such form"),
+            Self::Taken(_) => row(StatusCode::CONFLICT, Code::AlreadyExists, "other contents have this name"),
+            Self::Exists => row(StatusCode::PRECONDITION_FAILED, Code::AlreadyExists, "it is already there"),
             Self::Conflict => row(
                 StatusCode::CONFLICT,
-                "FAILED_PRECONDITION",
+                Code::FailedPrecondition,
                 "the name is already a directory, or below a file",
             ),
-            Self::TooLarge(_) => {
-                row(StatusCode::PAYLOAD_TOO_LARGE, "RESOURCE_EXHAUSTED", "the body is larger than the limit")
-            }
+            Self::TooLarge(_) => row(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                Code::ResourceExhausted,
+                "the body is larger than the limit",
+            ),
             Self::Stalled => {
-                row(StatusCode::REQUEST_TIMEOUT, "DEADLINE_EXCEEDED", "the body stopped arriving")
+                row(StatusCode::REQUEST_TIMEOUT, Code::DeadlineExceeded, "the body stopped arriving")
             }
-            Self::Incomplete => row(StatusCode::BAD_REQUEST, "CANCELLED", "the body broke off"),
+            Self::Incomplete => row(StatusCode::BAD_REQUEST, Code::Cancelled, "the body broke off"),
             Self::Busy => row(
                 StatusCode::TOO_MANY_REQUESTS,
-                "RESOURCE_EXHAUSTED",
+                Code::ResourceExhausted,
                 "too many passwords wait to be checked",
             ),
-            Self::Store(Fault::Unavailable) => {
-                row(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", "the store does not answer; try again")
+            Self::Unsupported(_) => {
+                row(StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::Unimplemented, "this form is not spoken here")
             }
-            Self::Store(Fault::Denied) => row(
+            Self::Late => row(
                 StatusCode::SERVICE_UNAVAILABLE,
-                "UNAVAILABLE",
-                "the store refuses the gateway; ask its operator",
+                Code::DeadlineExceeded,
+                "the deadline came before the answer",
             ),
-            Self::Store(Fault::Corrupt) => row(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "UNAVAILABLE",
-                "what is stored is damaged; ask the operator",
-            ),
+            Self::Store(fault) => store_row(*fault),
         }
     }
 
@@ -121,6 +136,7 @@ impl Failure {
             Self::NotAcceptable(there) => format!("there are {there}"),
             Self::TooLarge(limit) => format!("the body is larger than the limit of {limit} bytes"),
             Self::Verb(allowed) => format!("this route takes {allowed}"),
+            Self::Unsupported(why) => (*why).to_owned(),
             Self::Unauthenticated(why) | Self::Forbidden(why) if !why.is_empty() => (*why).to_owned(),
             Self::Unauthenticated(_)
             | Self::Forbidden(_)
@@ -131,11 +147,13 @@ impl Failure {
             | Self::Stalled
             | Self::Incomplete
             | Self::Busy
+            | Self::Late
             | Self::Store(_) => self.row().phrase.to_owned(),
         }
     }
 
-    const fn outcome(&self) -> Outcome {
+    /// What it counts as.
+    pub(crate) const fn outcome(&self) -> Outcome {
         match self {
             Self::Invalid(_)
             | Self::NoRoute
@@ -144,10 +162,11 @@ impl Failure {
             | Self::NotAcceptable(_)
             | Self::Taken(_)
             | Self::Conflict
+            | Self::Unsupported(_)
             | Self::Exists => Outcome::Invalid,
             Self::Unauthenticated(_) | Self::Forbidden(_) | Self::Busy => Outcome::Refused,
             Self::Absent => Outcome::Miss,
-            Self::Stalled | Self::Incomplete => Outcome::Broken,
+            Self::Stalled | Self::Incomplete | Self::Late => Outcome::Broken,
             Self::Store(_) => Outcome::Failed,
         }
     }
@@ -186,6 +205,8 @@ impl IntoResponse for Failure {
             | Self::TooLarge(_)
             | Self::Stalled
             | Self::Incomplete
+            | Self::Unsupported(_)
+            | Self::Late
             | Self::Store(Fault::Denied | Fault::Corrupt) => {}
         }
         response.extensions_mut().insert(self.outcome());
@@ -235,6 +256,8 @@ mod tests {
             Failure::Stalled,
             Failure::Incomplete,
             Failure::Busy,
+            Failure::Unsupported("gzip is the only compression here"),
+            Failure::Late,
             Failure::Store(Fault::Unavailable),
             Failure::Store(Fault::Denied),
             Failure::Store(Fault::Corrupt),
@@ -243,7 +266,7 @@ mod tests {
             .iter()
             .map(|failure| {
                 let row = failure.row();
-                format!("{} {} {}", row.status.as_u16(), row.grpc, failure.line())
+                format!("{} {:?} {}", row.status.as_u16(), row.grpc, failure.line())
             })
             .collect();
         insta::assert_snapshot!(lines.join("\n"));

@@ -22,7 +22,15 @@ use crate::telemetry::field;
 /// The header that carries a request's id, in and out.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-fn verb(method: &Method) -> Verb {
+fn verb(method: &Method, path: &str, protocol: Protocol) -> Verb {
+    if protocol == Protocol::Rpc {
+        return match path.rsplit('/').next() {
+            Some("Retrieve") => Verb::Get,
+            Some("Store") => Verb::Put,
+            Some("Delete") => Verb::Delete,
+            Some(_) | None => Verb::Other,
+        };
+    }
     match *method {
         Method::GET => Verb::Get,
         Method::HEAD => Verb::Head,
@@ -33,19 +41,22 @@ fn verb(method: &Method) -> Verb {
     }
 }
 
-fn protocol(path: &str, verb: Verb) -> Protocol {
+fn protocol(path: &str, method: &Method) -> Protocol {
     let mut segments = path.trim_start_matches('/').split('/');
     let first = match segments.next() {
         Some("built") => segments.nth(1),
         first => first,
     };
     match first {
-        Some("") if verb != Verb::Delete => Protocol::Curdling,
+        Some("") if method != Method::DELETE => Protocol::Curdling,
         Some("artifact" | "ping" | "") => Protocol::Artifact,
         Some("please") => Protocol::Please,
         Some("simple" | "files") => Protocol::Simple,
         Some("api" | "p" | "s") => Protocol::Curdling,
         Some("legacy") => Protocol::Legacy,
+        Some(service) if service.starts_with("proto.rpc_cache.") || service.starts_with("grpc.") => {
+            Protocol::Rpc
+        }
         Some("healthz" | "readyz" | "metrics") => Protocol::Ops,
         _ => Protocol::None,
     }
@@ -105,8 +116,8 @@ struct Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        let verb = verb(&self.method);
-        let protocol = protocol(self.uri.path(), verb);
+        let protocol = protocol(self.uri.path(), &self.method);
+        let verb = verb(&self.method, self.uri.path(), protocol);
         let took = self.started.elapsed();
         self.metrics.request(protocol, verb, self.outcome, took);
         self.metrics.send(protocol, verb, self.sent);

@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::time::SystemTime;
 
+use futures_util::future::ready;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use futures_util::{TryStreamExt, pin_mut};
 use serde::Serialize;
 
 use super::{Error, Shown, Target, json_line, walk};
+use crate::domain::layout;
 use crate::store::{self, BATCH, Key, Listed, Store};
 
 /// How far objects are counted before a person is asked.
@@ -130,6 +132,17 @@ impl Survey {
     }
 }
 
+/// What there is to remove, manifests first: nobody is to read what is left of an entry as a whole one.
+fn in_order<'s>(store: &'s Store, places: &'s [Target]) -> BoxStream<'s, Result<Doomed, store::Error>> {
+    let manifests = doomed(store, places).try_filter(|object| ready(is_manifest(object)));
+    let others = doomed(store, places).try_filter(|object| ready(!is_manifest(object)));
+    manifests.chain(others).boxed()
+}
+
+fn is_manifest(object: &Doomed) -> bool {
+    matches!(layout::parse(&object.key), Some(layout::Stored::Manifest(_)))
+}
+
 fn doomed<'s>(store: &'s Store, places: &'s [Target]) -> BoxStream<'s, Result<Doomed, store::Error>> {
     let listed = stream::iter(places).flat_map(move |place| walk(store, place, false).boxed());
     let objects = listed.try_filter_map(async |line| {
@@ -170,8 +183,10 @@ pub async fn rm(
     let mut job =
         Job { store, what, out: Listener::new(out), err: Listener::new(err), sum: Sum::default(), row: 0 };
     job.sum.dry_run = what.dry_run;
-    let objects = if what.dry_run || what.yes {
+    let objects = if what.dry_run {
         doomed(store, &places)
+    } else if what.yes {
+        in_order(store, &places)
     } else {
         let found = survey(store, &places).await?;
         match (found.objects, found.first.clone()) {
@@ -180,7 +195,7 @@ pub async fn rm(
             (_, _) => {
                 let text = found.text();
                 match ask(&format!("Remove {text}?"))? {
-                    Answer::Yes => doomed(store, &places),
+                    Answer::Yes => in_order(store, &places),
                     Answer::No => return Err(Error::Declined),
                     Answer::Nobody => return Err(Refusal::Unasked(text).into()),
                 }

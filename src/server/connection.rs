@@ -1,7 +1,7 @@
 //! One connection, from its first byte to its end: finds the version, lets hyper speak it, and watches the clock.
 //!
-//! Over any byte stream: an encrypted one whose version was settled by ALPN goes to `serve_one` or `serve_two`
-//! directly. Never decides what is answered.
+//! Over any byte stream: an encrypted one whose version was settled by ALPN is not searched for it. Never decides what
+//! is answered.
 
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -16,20 +16,23 @@ use axum::Router;
 use hyper::rt::Executor;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::{Sleep, sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout_at};
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
 use super::Limits;
 use super::activity::{Activity, Connections, Due, Order, Turn, millis};
+use super::handshake::{Secured, shake};
 use super::io::{Version, Wire};
 use super::service::Service;
+use super::tls::Tls;
 use super::workers::Desk;
 use crate::metrics::Metrics;
+use crate::peer::Certificate;
 
 /// Most headers of a request.
 const HEADERS: usize = 64;
@@ -62,16 +65,25 @@ pub(super) struct Hub {
     metrics: Metrics,
     router: Router,
     one: http1::Builder,
+    tls: Option<Tls>,
+}
+
+/// Who is at the other end.
+#[derive(Debug, Clone)]
+struct Peer {
+    addr: SocketAddr,
+    certificate: Option<Certificate>,
 }
 
 impl Hub {
-    pub(super) fn new(router: Router, limits: Limits, metrics: Metrics) -> Self {
+    pub(super) fn new(router: Router, limits: Limits, metrics: Metrics, tls: Option<Tls>) -> Self {
         let mut one = http1::Builder::new();
         // hyper's own header time-out counts idle time as well and costs each request a timer: ours does neither.
         // A peer that closes its half has left, and its request is dropped: that is how cancellation comes.
         one.header_read_timeout(None).max_headers(HEADERS).max_buf_size(BUFFER).half_close(false);
         let router = router.with_state(());
-        Self { limits, connections: Connections::default(), tasks: TaskTracker::new(), metrics, router, one }
+        let (connections, tasks) = (Connections::default(), TaskTracker::new());
+        Self { limits, connections, tasks, metrics, router, one, tls }
     }
 
     /// Serves a connection in a task of its own, on the worker whose it is; permit and desk are held until it has ended.
@@ -88,7 +100,7 @@ impl Hub {
         let stream = stream.into_std()?;
         let serving = async move {
             match TcpStream::from_std(stream) {
-                Ok(stream) => entry.hub.serve(Wire::new(stream, activity), peer, &entry.activity).await,
+                Ok(stream) => entry.hub.greet(stream, peer, &activity).await,
                 Err(error) => debug!(%error, "a connection could not be taken over"),
             }
         };
@@ -96,22 +108,58 @@ impl Hub {
         Ok(())
     }
 
-    async fn serve<S>(&self, mut wire: Wire<S>, peer: SocketAddr, activity: &Arc<Activity>)
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
+    /// Serves a plain stream as it is, and the other kind once it is encrypted.
+    async fn greet(&self, stream: TcpStream, addr: SocketAddr, activity: &Arc<Activity>) {
         let deadline = activity.moment(millis(self.limits.header_timeout));
-        let ended = match wire.version(deadline).await {
-            None => End::Done,
-            Some(Version::One) => self.serve_one(wire, peer, activity).await,
-            Some(Version::Two) => self.serve_two(wire, peer, activity).await,
-        };
-        if let End::Cut = ended {
-            debug!(%peer, "connection cut: out of time");
+        match &self.tls {
+            None => {
+                let mut wire = Wire::new(stream, Arc::clone(activity));
+                let Some(version) = wire.version(deadline).await else { return };
+                self.serve(wire, version, Peer { addr, certificate: None }, activity).await;
+            }
+            // Aside, so that plain connections are not as large as encrypted ones.
+            Some(tls) => {
+                let shaking = shake(tls, stream, addr, activity, deadline, &self.metrics);
+                Box::pin(self.secure(shaking, addr, activity, deadline)).await;
+            }
         }
     }
 
-    async fn serve_one<S>(&self, wire: Wire<S>, peer: SocketAddr, activity: &Arc<Activity>) -> End
+    async fn secure(
+        &self,
+        shaking: impl Future<Output = Option<Secured>>,
+        addr: SocketAddr,
+        activity: &Arc<Activity>,
+        deadline: Instant,
+    ) {
+        let Some(Secured { stream, version, certificate }) = shaking.await else { return };
+        let mut wire = Wire::new(stream, Arc::clone(activity));
+        let version = match version {
+            Some(version) => Some(version),
+            None => wire.version(deadline).await,
+        };
+        match version {
+            Some(version) => self.serve(wire, version, Peer { addr, certificate }, activity).await,
+            // Without a goodbye the peer would have to take this for an attack.
+            None => drop(timeout_at(deadline, wire.shutdown()).await),
+        }
+    }
+
+    async fn serve<S>(&self, wire: Wire<S>, version: Version, peer: Peer, activity: &Arc<Activity>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let addr = peer.addr;
+        let ended = match version {
+            Version::One => self.serve_one(wire, peer, activity).await,
+            Version::Two => self.serve_two(wire, peer, activity).await,
+        };
+        if let End::Cut = ended {
+            debug!(peer = %addr, "connection cut: out of time");
+        }
+    }
+
+    async fn serve_one<S>(&self, wire: Wire<S>, peer: Peer, activity: &Arc<Activity>) -> End
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -119,7 +167,7 @@ impl Hub {
         self.drive(Box::pin(connection).as_mut(), |it| it.graceful_shutdown(), activity).await
     }
 
-    async fn serve_two<S>(&self, wire: Wire<S>, peer: SocketAddr, activity: &Arc<Activity>) -> End
+    async fn serve_two<S>(&self, wire: Wire<S>, peer: Peer, activity: &Arc<Activity>) -> End
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -141,9 +189,10 @@ impl Hub {
         self.drive(Box::pin(connection).as_mut(), |it| it.graceful_shutdown(), activity).await
     }
 
-    fn service(&self, peer: SocketAddr, activity: &Arc<Activity>) -> Service {
-        let body_timeout = self.limits.body_timeout;
-        Service { router: self.router.clone(), peer, activity: Arc::clone(activity), body_timeout }
+    fn service(&self, peer: Peer, activity: &Arc<Activity>) -> Service {
+        let Peer { addr: peer, certificate } = peer;
+        let (router, activity) = (self.router.clone(), Arc::clone(activity));
+        Service { router, peer, certificate, activity, body_timeout: self.limits.body_timeout }
     }
 
     /// Polls a connection to its end, or to the end of our patience.
@@ -282,7 +331,6 @@ async fn watched(
 /// An open connection's place in the books, given back however it ends.
 struct Entry {
     hub: Arc<Hub>,
-    activity: Arc<Activity>,
     number: u64,
     _permit: Option<OwnedSemaphorePermit>,
     _desk: Desk,
@@ -297,7 +345,7 @@ impl Entry {
     ) -> Self {
         hub.metrics.connections.inc();
         let number = hub.connections.add(Arc::clone(activity));
-        Self { hub, activity: Arc::clone(activity), number, _permit: permit, _desk: desk }
+        Self { hub, number, _permit: permit, _desk: desk }
     }
 }
 

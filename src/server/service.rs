@@ -26,12 +26,14 @@ use tower::Service as _;
 
 use super::activity::{Activity, LONGEST, Underway};
 use crate::payload::BodyError;
+use crate::peer::Certificate;
 
 /// The router, for one connection.
 #[derive(Debug)]
 pub(super) struct Service {
     pub(super) router: Router,
     pub(super) peer: SocketAddr,
+    pub(super) certificate: Option<Certificate>,
     pub(super) activity: Arc<Activity>,
     pub(super) body_timeout: Duration,
 }
@@ -45,6 +47,9 @@ impl hyper::service::Service<Request<Incoming>> for Service {
         let underway = Some(Underway::begin(&self.activity));
         let mut request = request.map(|body| Upload::new(body, &self.activity, self.body_timeout));
         request.extensions_mut().insert(ConnectInfo(self.peer));
+        if let Some(certificate) = &self.certificate {
+            request.extensions_mut().insert(certificate.clone());
+        }
         if let Some(uri) = with_one_slash(request.uri()) {
             *request.uri_mut() = uri;
         }

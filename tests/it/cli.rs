@@ -123,6 +123,11 @@ fn contradictions_are_wrong_usage() {
     for (args, text) in [
         (&["serve", "--groups", "g"][..], "--groups needs --users"),
         (&["serve", "--anonymous", "read"], "--anonymous read needs --users"),
+        (&["serve", "--tls-cert", "c"], "--tls-cert needs --tls-key"),
+        (&["serve", "--key_file", "k"], "--tls-key needs --tls-cert"),
+        (&["serve", "--client-ca", "a"], "--client-ca needs --tls-cert and --tls-key"),
+        (&["serve", "--writable_certs", "w"], "--writable-certs needs --tls-cert and --tls-key"),
+        (&["serve", "--readonly-certs", "r"], "--readonly-certs needs --tls-cert and --tls-key"),
         (&["serve", "--max-connections", "0"], "--max-connections must be more than 0"),
         (&["serve", "--max-object-size", "lots"], "64MiB"),
         (&["serve", "--drain-timeout", "30"], "30s"),
@@ -280,7 +285,7 @@ fn a_healthcheck_tells_by_its_exit_code() {
     says(&ops, 1, "answered 503 Service Unavailable");
     server.join().unwrap();
     says(&larder(&["healthcheck", &format!("http://{listen}")]).output().unwrap(), 1, "cannot be reached");
-    says(&larder(&["healthcheck", "https://x"]).output().unwrap(), 2, "http://HOST");
+    says(&larder(&["healthcheck", "ftp://x"]).output().unwrap(), 2, "http://HOST");
     says(&larder(&["healthcheck", "--listen", "127.0.0.1:0"]).output().unwrap(), 2, "port 0");
 }
 

@@ -29,6 +29,8 @@ const FOREIGN: &[&str] = &[
     "--repository-url",
     "--build",
     "--bucket",
+    "--cacert",
+    "--cert",
     "--checksum-mode",
     "--data-binary",
     "--endpoint-url",
@@ -87,7 +89,7 @@ fn pages() -> Vec<(PathBuf, String)> {
 
 /// The long flags that a text names.
 fn flags(text: &str) -> BTreeSet<&str> {
-    let part = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let part = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_');
     let starts = text.match_indices("--").filter(|(at, _)| {
         !text[..*at].ends_with(|c: char| part(c) || c == '<' || c == '!')
             && text[at + 2..].starts_with(|c: char| c.is_ascii_lowercase())
@@ -108,8 +110,10 @@ fn the_page_is_what_help_says() {
 fn pages_name_flags_that_exist() {
     let command = command();
     let all = command.get_subcommands().chain([&command]).flat_map(Command::get_arguments);
-    let mut known: BTreeSet<String> =
-        all.filter_map(|arg| arg.get_long()).map(|long| format!("--{long}")).collect();
+    // Hidden names too: some pages tell of them.
+    let names =
+        all.flat_map(|arg| arg.get_long().into_iter().chain(arg.get_all_aliases().unwrap_or_default()));
+    let mut known: BTreeSet<String> = names.map(|long| format!("--{long}")).collect();
     known.extend(FOREIGN.iter().map(|flag| (*flag).to_owned()));
     // The page on benchmarks names those of `benches/`.
     for (path, text) in pages().into_iter().filter(|(path, _)| !path.ends_with("benchmarks.md")) {

@@ -100,9 +100,9 @@ async fn reads_cost_what_they_must() {
         let range = |path: &str, range| conditional("GET", path, ("range", range));
         rig.costs(range(&large, "bytes=100-200"), 206, &[("GetObject", 1)]).await;
         rig.costs(range(&large, "bytes=-1"), 206, &[("GetObject", 1)]).await;
-        // A small object is read whole, to be checked; how small it is shows the first answer.
-        rig.costs(range(&file, "bytes=1-2"), 206, &[("GetObject", 2)]).await;
-        rig.costs(range(&large, "bytes=1048576-"), 416, &[("GetObject", 1), ("HeadObject", 1)]).await;
+        // An object is read whole, to be checked, whatever the part.
+        rig.costs(range(&file, "bytes=1-2"), 206, &[("GetObject", 1)]).await;
+        rig.costs(range(&large, "bytes=1048576-"), 416, &[("GetObject", 1)]).await;
     })
     .await;
 }
@@ -114,17 +114,19 @@ async fn whole_directories_cost_a_listing_and_their_files() {
         rig.lay_out(&names.each_ref().map(String::as_str)).await;
         let entry = artifact("").trim_end_matches('/').to_owned();
 
-        let directory = [("GetObject", 1 + 3), ("ListObjectsV2", 1)];
+        // One asks for the manifest that a unit would have.
+        let directory = [("GetObject", 1 + 3 + 1), ("ListObjectsV2", 1)];
         rig.costs(bare("GET", &artifact("gen")), 200, &directory).await;
-        let head = [("HeadObject", 1), ("ListObjectsV2", 1)];
+        let head = [("HeadObject", 2), ("GetObject", 1), ("ListObjectsV2", 1)];
         rig.costs(bare("HEAD", &artifact("gen")), 200, &head).await;
         // As in a shell, a star takes a directory too, and all that is in it.
-        rig.costs(bare("GET", &artifact("gen/%2A")), 200, &[("GetObject", 3), ("ListObjectsV2", 1)]).await;
-        rig.costs(bare("GET", &artifact("gen/%5Bab%5D")), 200, &[("GetObject", 2), ("ListObjectsV2", 1)])
+        rig.costs(bare("GET", &artifact("gen/%2A")), 200, &[("GetObject", 4), ("ListObjectsV2", 1)]).await;
+        rig.costs(bare("GET", &artifact("gen/%5Bab%5D")), 200, &[("GetObject", 3), ("ListObjectsV2", 1)])
             .await;
         rig.costs(bare("GET", &artifact("%2A.o")), 404, &[("ListObjectsV2", 1)]).await;
-        rig.costs(bare("GET", &entry), 200, &[("GetObject", 5), ("ListObjectsV2", 1)]).await;
-        rig.costs(bare("HEAD", &entry), 200, &[("ListObjectsV2", 1)]).await;
+        rig.costs(bare("GET", &entry), 200, &[("GetObject", 6), ("ListObjectsV2", 1)]).await;
+        let head = [("HeadObject", 1), ("GetObject", 1), ("ListObjectsV2", 1)];
+        rig.costs(bare("HEAD", &entry), 200, &head).await;
     })
     .await;
 }
@@ -157,14 +159,15 @@ async fn deletions_cost_a_listing_and_a_batch() {
         let drop_one = || bare("DELETE", "/artifact/linux_amd64/pkg/target");
         let drop_every = || bare("DELETE", "/artifact/pkg/target");
         rig.lay_out(&[&here, &artifact("gen/b")]).await;
-        rig.costs(drop_one(), 200, &[("ListObjectsV2", 1), ("DeleteObjects", 1)]).await;
+        // What is so young may have a manifest by now: another look.
+        rig.costs(drop_one(), 200, &[("ListObjectsV2", 2), ("DeleteObjects", 1)]).await;
         rig.costs(drop_one(), 200, &[("ListObjectsV2", 1)]).await;
         rig.lay_out(&[&here, &there]).await;
         // The systems, then each one's.
-        rig.costs(drop_every(), 200, &[("ListObjectsV2", 3), ("DeleteObjects", 2)]).await;
+        rig.costs(drop_every(), 200, &[("ListObjectsV2", 5), ("DeleteObjects", 2)]).await;
         rig.costs(drop_every(), 200, &[("ListObjectsV2", 1)]).await;
         rig.lay_out(&[&here, &there]).await;
-        rig.costs(bare("DELETE", "/"), 200, &[("ListObjectsV2", 1), ("DeleteObjects", 1)]).await;
+        rig.costs(bare("DELETE", "/"), 200, &[("ListObjectsV2", 2), ("DeleteObjects", 1)]).await;
         rig.costs(bare("DELETE", "/"), 200, &[("ListObjectsV2", 1)]).await;
     })
     .await;

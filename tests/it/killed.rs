@@ -24,13 +24,13 @@ const WORKERS: usize = 8;
 const SEED: u64 = 20_261_122;
 
 /// A store that outlives the processes over it.
-enum Place {
+pub(crate) enum Place {
     Dir(tempfile::TempDir),
     S3(S3Server, String),
 }
 
 impl Place {
-    fn serve(&self, leftover_age: &str) -> Larder {
+    pub(crate) fn serve(&self, leftover_age: &str) -> Larder {
         let common = ["--leftover-age", leftover_age];
         match self {
             Self::Dir(root) => {
@@ -47,12 +47,19 @@ impl Place {
     }
 
     /// What broken uploads have left, as an operator would see it.
-    async fn leftovers(&self) -> usize {
+    pub(crate) async fn leftovers(&self) -> usize {
         match self {
-            Self::Dir(root) => std::fs::read_dir(root.path().join(".staging")).unwrap().count(),
+            Self::Dir(root) => staged(&root.path().join(".staging")),
             Self::S3(server, prefix) => open_uploads(server, prefix).await,
         }
     }
+}
+
+/// Files that wait in staging; the one that swaps are locked with stays.
+pub(crate) fn staged(staging: &std::path::Path) -> usize {
+    let files = std::fs::read_dir(staging)
+        .map(|files| files.filter(|file| file.as_ref().unwrap().file_name() != "lock"));
+    files.map_or(0, Iterator::count)
 }
 
 /// Multipart uploads under a prefix. MinIO takes a prefix for a whole key, so all are asked for.

@@ -13,7 +13,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("telemetry", &["config"]),
     // Puts the three doors together.
     ("serve", &["config", "domain", "front", "server", "store", "telemetry", "watch"]),
-    ("server", &[]),
+    // `watch` for the files of TLS.
+    ("server", &["watch"]),
     // `telemetry` for the access log's line.
     ("front", &["domain", "watch", "telemetry"]),
     ("domain", &["store"]),
@@ -22,16 +23,17 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("healthcheck", &["config"]),
     ("watch", &[]),
     ("payload", &[]),
+    ("peer", &[]),
     ("budget", &[]),
     ("metrics", &[]),
     ("lib", &[]),
 ];
 
 /// What every room may name.
-const COINS: [&str; 3] = ["payload", "budget", "metrics"];
+const COINS: [&str; 4] = ["payload", "peer", "budget", "metrics"];
 
 /// Each protocol's file: none names another's.
-const PROTOCOLS: [&str; 5] = ["artifact", "please", "simple", "legacy", "curdling"];
+const PROTOCOLS: [&str; 6] = ["artifact", "please", "rpc", "simple", "legacy", "curdling"];
 
 /// Words that only some files may say: the words, the files that may (a file, or all below a name ending in `/`), why.
 const WORDS: &[(&[&str], &[&str], &str)] = &[
@@ -49,7 +51,7 @@ const WORDS: &[(&[&str], &[&str], &str)] = &[
             "store/dir.rs",
             "store/dir/",
             // Files that are the operator's own: password files, and what `get` and `put` copy to and from.
-            "watch.rs",
+            "watch/files.rs",
             "objects/transfer.rs",
         ],
         "only a directory store's files hold objects",

@@ -6,11 +6,14 @@
 
 pub(crate) mod backends;
 pub(crate) mod balancer;
+pub(crate) mod certs;
 pub(crate) mod gateway;
 pub(crate) mod http;
 pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod python;
+pub(crate) mod rpc;
+pub(crate) mod tls;
 
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};

@@ -104,13 +104,12 @@ fn fetch(place: &Arc<Place>, key: &Key, want: &Want, wait: Wait) -> Result<Optio
                 None => all,
             })
         }
-        Ok(_) | Err(_) => match part {
-            // The checksum is of the whole: part of a large object is served unchecked.
-            Some((first, last)) => {
-                stream::content(place, opened.file, key, first..last.saturating_add(1), None, want.paid)
-            }
-            None => stream::content(place, opened.file, key, 0..meta.size, crc, want.paid),
-        },
+        Ok(_) | Err(_) => {
+            let wanted = part.map_or(0..meta.size, |(first, last)| first..last.saturating_add(1));
+            // The checksum is of the whole. Without one, no more is read than is wanted.
+            let read = if crc.is_some() { 0..meta.size } else { wanted.clone() };
+            stream::content(place, opened.file, key, read, wanted, crc, want.paid)
+        }
     };
     let body = match part {
         Some((first, last)) => Body::Part { first, last, content },

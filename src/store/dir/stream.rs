@@ -1,6 +1,7 @@
 //! Larger objects on their way out: chunk by chunk, the last one only once all bytes agree with their checksum.
 //!
-//! Never reads ahead of its consumer: a chunk is being sent while at most one more is read.
+//! A part is read with all that is around it, since the checksum is of the whole. Never reads ahead of its consumer: a chunk is
+//! being sent while at most one more is read.
 
 use std::fs::File;
 use std::ops::Range;
@@ -25,18 +26,23 @@ struct Reader {
     file: Arc<File>,
     key: Key,
     left: Range<u64>,
+    /// Which of the bytes are handed on.
+    wanted: Range<u64>,
+    /// Held back until all that follows it has been read too.
+    kept: Option<Bytes>,
     check: Option<(Running, Crc)>,
     held: Option<Held>,
     /// The caller holds the budget's share.
     paid: bool,
 }
 
-/// The bytes at these offsets, checked against the checksum where there is one.
+/// The bytes at the wanted offsets; those to be read hold them, and are checked where there is a checksum.
 pub(super) fn content(
     place: &Arc<Place>,
     file: File,
     key: &Key,
     left: Range<u64>,
+    wanted: Range<u64>,
     crc: Option<Crc>,
     paid: bool,
 ) -> Content {
@@ -45,14 +51,16 @@ pub(super) fn content(
         file: Arc::new(file),
         key: key.clone(),
         left,
+        wanted,
+        kept: None,
         check: crc.map(|crc| (Running::new(), crc)),
         held: None,
         paid,
     };
     Content::Stream(Box::pin(stream::unfold(Some(reader), |reader| async {
-        let mut reader = reader.filter(|reader| !reader.left.is_empty())?;
-        match reader.chunk().await {
-            Ok(bytes) => Some((Ok(bytes), Some(reader))),
+        let mut reader = reader?;
+        match reader.next().await {
+            Ok(bytes) => bytes.map(|bytes| (Ok(bytes), Some(reader))),
             Err(fault) => {
                 tracing::warn!(key = %reader.key, error = %fault, "reading broke off");
                 let error = match fault {
@@ -71,6 +79,26 @@ pub(super) fn content(
 }
 
 impl Reader {
+    /// The next bytes that are wanted. Where more is read behind them, the last ones wait for it.
+    async fn next(&mut self) -> Result<Option<Bytes>, Fault> {
+        while !self.left.is_empty() {
+            let begin = self.left.start;
+            let chunk = self.chunk().await?;
+            let end = begin + chunk.len() as u64;
+            let first = self.wanted.start.clamp(begin, end) - begin;
+            let last = self.wanted.end.clamp(begin, end) - begin;
+            if first == last {
+                continue;
+            }
+            let part = chunk.slice(first as usize..last as usize);
+            let ready = if self.wanted.end < self.left.end { self.kept.replace(part) } else { Some(part) };
+            if ready.is_some() {
+                return Ok(ready);
+            }
+        }
+        Ok(self.kept.take())
+    }
+
     async fn chunk(&mut self) -> Result<Bytes, Fault> {
         if self.held.is_none() && !self.paid {
             self.held = Some(self.place.budget.take(2 * CHUNK as u64).await);

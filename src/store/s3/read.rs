@@ -1,6 +1,7 @@
 //! Reading objects: one GET, checked against the bucket's checksum before its last byte is handed on.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -17,9 +18,9 @@ use super::answers::Answer;
 use super::pool::Flow;
 use super::wire::{Call, Reply, Trouble};
 use crate::budget::Held;
-use crate::payload::{Body, ByteRange, Content, Meta, Object, ReadError, Want};
+use crate::payload::{Body, Content, Meta, Object, ReadError, Want};
 use crate::store::SMALL;
-use crate::store::error::{Error, Kind, Op};
+use crate::store::error::{Error, Op};
 use crate::store::key::Key;
 
 /// What a stream of an object holds of the budget: the buffers of the two sockets it runs through.
@@ -39,127 +40,59 @@ pub(super) fn about(crc: Option<String>, mark: Option<String>) -> Option<HashMap
     (!all.is_empty()).then_some(all)
 }
 
-/// How a read's answer looks before its bytes are judged.
-enum Found {
-    Object(Object),
-    Absent,
-    /// The conditional range does not hold: ask for the whole.
-    Changed,
-    /// A part of an object so small that it is read whole, to be checked.
-    Small(ByteRange),
-    Beyond,
-}
-
 impl S3 {
-    /// See [`crate::store::Store::get`]. One request; two for a range that cannot be satisfied, that is of an object
-    /// of at most [`SMALL`] bytes, or whose `If-Range` fails.
+    /// See [`crate::store::Store::get`]. One request. The bucket is never asked for a part: its checksum is of the whole, so the
+    /// whole is read, and the part cut out of it here.
     pub(crate) async fn get(&self, key: &Key, want: &Want) -> Result<Option<Object>, Error> {
         if want.unless_any {
             let meta = self.head(key).await?;
             return Ok(meta.map(|meta| Object { meta, body: Body::Unchanged }));
         }
-        // Servers take a range that ends before it begins for none.
-        let reversed = matches!(want.range, Some(ByteRange::Between(first, last)) if first > last);
-        let found = if reversed { Found::Beyond } else { self.ask(key, want, want.range).await? };
-        match found {
-            Found::Object(object) => Ok(Some(object)),
-            Found::Absent => Ok(None),
-            Found::Changed => self.whole(key, want).await,
-            Found::Small(range) => Ok(self.whole(key, want).await?.map(|object| slice(object, range))),
-            Found::Beyond => {
-                // Servers look at the range before the validator.
-                let meta = self.head(key).await?;
-                Ok(meta.map(|meta| match want.has(&meta.etag) {
-                    true => Object { meta, body: Body::Unchanged },
-                    false => Object { meta, body: Body::Unsatisfiable },
-                }))
-            }
-        }
-    }
-
-    async fn whole(&self, key: &Key, want: &Want) -> Result<Option<Object>, Error> {
-        match self.ask(key, want, None).await? {
-            Found::Object(object) => Ok(Some(object)),
-            Found::Absent => Ok(None),
-            Found::Changed | Found::Small(_) | Found::Beyond => {
-                Err(Error::new(Kind::Corrupt, Op::Get, key, "an answer to a range nobody asked for"))
-            }
-        }
-    }
-
-    async fn ask(&self, key: &Key, want: &Want, range: Option<ByteRange>) -> Result<Found, Error> {
         let mut call = Call::new(Op::Get, "get", Method::GET).header("x-amz-checksum-mode", "ENABLED");
         if let [known] = want.unless.as_slice() {
             call = call.header("if-none-match", &format!("\"{known}\""));
         }
-        if let Some(range) = range {
-            call = call.header("range", &countable(range).to_string());
-            if let Some(etag) = &want.range_if {
-                call = call.header("if-match", &format!("\"{etag}\""));
-            }
-        }
-        let result = self.wire.send(key, call, |reply| self.found(key, want, range, reply).boxed()).await;
-        match result {
-            Err(error) if beyond(&error) => Ok(Found::Beyond),
-            Err(error) if absent(&error) => Ok(Found::Absent),
-            other => other,
+        match self.wire.send(key, call, |reply| self.found(key, want, reply).boxed()).await {
+            Err(error) if absent(&error) => Ok(None),
+            other => other.map(Some),
         }
     }
 
-    async fn found(
-        &self,
-        key: &Key,
-        want: &Want,
-        range: Option<ByteRange>,
-        reply: Reply,
-    ) -> Result<Found, Trouble> {
-        match reply.answer {
-            Answer::Unchanged => {
-                let etag = want.unless.first().cloned().unwrap_or_default();
-                let modified = modified(reply.response.headers());
-                let meta = Meta { size: 0, etag, modified, mark: mark(reply.response.headers()) };
-                return Ok(Found::Object(Object { meta, body: Body::Unchanged }));
-            }
-            Answer::Failed => return Ok(Found::Changed),
-            Answer::Ok
-            | Answer::Absent
-            | Answer::Unsatisfiable
-            | Answer::NoUpload
-            | Answer::Retry
-            | Answer::Skewed
-            | Answer::Fault(_) => {}
-        }
+    async fn found(&self, key: &Key, want: &Want, reply: Reply) -> Result<Object, Trouble> {
         let response = reply.response;
+        if reply.answer == Answer::Unchanged {
+            let etag = want.unless.first().cloned().unwrap_or_default();
+            let (modified, mark) = (modified(response.headers()), mark(response.headers()));
+            return Ok(Object { meta: Meta { size: 0, etag, modified, mark }, body: Body::Unchanged });
+        }
         let length = content_length(response.headers()).ok_or(Trouble::Broken)?;
-        let part = content_range(response.headers());
-        let size = part.map_or(length, |(_, _, size)| size);
-        let meta = known(size, response.headers());
+        let meta = known(length, response.headers());
         if want.has(&meta.etag) {
-            return Ok(Found::Object(Object { meta, body: Body::Unchanged }));
+            return Ok(Object { meta, body: Body::Unchanged });
         }
-        if let (Some((first, last, _)), Some(asked)) = (part, range) {
-            if size <= SMALL as u64 {
-                return Ok(Found::Small(asked));
-            }
-            let content = self.content(key, response, length, Check::None, want.paid).await?;
-            return Ok(Found::Object(Object { meta, body: Body::Part { first, last, content } }));
+        let part = want.range_of(&meta.etag).map(|range| range.resolve(length));
+        if part == Some(None) {
+            return Ok(Object { meta, body: Body::Unsatisfiable });
         }
+        let part = part.flatten();
         let check = Check::of(response.headers());
-        let content = self.content(key, response, length, check, want.paid).await?;
-        let object = Object { meta, body: Body::Whole(content) };
-        // A server that ignores ranges answers with the whole.
-        Ok(Found::Object(match range {
-            Some(range) if length <= SMALL as u64 => slice(object, range),
-            _ => object,
-        }))
+        let content = self.content(key, response, length, check, part, want.paid).await?;
+        let body = match part {
+            Some((first, last)) => Body::Part { first, last, content },
+            None => Body::Whole(content),
+        };
+        Ok(Object { meta, body })
     }
 
+    /// The bytes, or a part of them, first and last included. All that are read are checked; of an object that nobody knows a
+    /// checksum of, no more are read than are wanted.
     async fn content(
         &self,
         key: &Key,
         response: Response<Flow>,
         length: u64,
         mut check: Check,
+        part: Option<(u64, u64)>,
         paid: bool,
     ) -> Result<Content, Trouble> {
         if length <= SMALL as u64 {
@@ -168,12 +101,23 @@ impl S3 {
                 return Err(Trouble::Broken);
             }
             check.update(&bytes);
-            return if check.holds() { Ok(Content::Bytes(bytes)) } else { Err(Trouble::Corrupt) };
+            if !check.holds() {
+                return Err(Trouble::Corrupt);
+            }
+            return Ok(Content::Bytes(match part {
+                // Both lie within the length.
+                Some((first, last)) => bytes.slice(first as usize..=last as usize),
+                None => bytes,
+            }));
         }
         let held = if paid { None } else { Some(self.budget.take(STREAM).await) };
+        let wanted = part.map_or(0..length, |(first, last)| first..last.saturating_add(1));
+        let length = if let Check::None = check { wanted.end } else { length };
         Ok(stream(Reading {
             body: response.into_body(),
-            left: length,
+            at: 0,
+            length,
+            wanted,
             check,
             last: None,
             idle: self.wire.idle,
@@ -222,43 +166,8 @@ pub(super) fn absent(error: &Error) -> bool {
     answer_of(error) == Some(Answer::Absent)
 }
 
-fn beyond(error: &Error) -> bool {
-    answer_of(error) == Some(Answer::Unsatisfiable)
-}
-
-/// The same range in numbers that servers can count in. They count in signed 64 bits, and take what does not fit for no
-/// range at all; no object is anywhere near so large.
-fn countable(range: ByteRange) -> ByteRange {
-    let most = |offset: u64| offset.min(1 << 62);
-    match range {
-        ByteRange::From(first) => ByteRange::From(most(first)),
-        ByteRange::Between(first, last) => ByteRange::Between(most(first), most(last)),
-        ByteRange::Suffix(length) => ByteRange::Suffix(most(length)),
-    }
-}
-
-/// Cuts a range out of an object that was read whole.
-fn slice(object: Object, range: ByteRange) -> Object {
-    let Object { meta, body } = object;
-    let body = match (body, range.resolve(meta.size)) {
-        (Body::Whole(Content::Bytes(bytes)), Some((first, last))) => {
-            let content = Content::Bytes(bytes.slice(first as usize..=last as usize));
-            Body::Part { first, last, content }
-        }
-        (Body::Whole(_), None) => Body::Unsatisfiable,
-        (body, _) => body,
-    };
-    Object { meta, body }
-}
-
 fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.typed_get::<headers::ContentLength>().map(|length| length.0)
-}
-
-fn content_range(headers: &HeaderMap) -> Option<(u64, u64, u64)> {
-    let range = headers.typed_get::<headers::ContentRange>()?;
-    let (first, last) = range.bytes_range()?;
-    Some((first, last, range.bytes_len()?))
 }
 
 fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
@@ -334,7 +243,12 @@ impl Check {
 /// An object on its way through.
 struct Reading {
     body: Flow,
-    left: u64,
+    /// How many bytes have been read.
+    at: u64,
+    /// How many there are to read.
+    length: u64,
+    /// Which of them are handed on.
+    wanted: Range<u64>,
     check: Check,
     /// Held back until the next chunk shows that it is not the last, or the checksum holds.
     last: Option<Bytes>,
@@ -344,13 +258,18 @@ struct Reading {
 }
 
 impl Reading {
-    /// The next chunk from the bucket; `None` at the announced end.
+    /// The next chunk from the bucket, as far as it is wanted; `None` at the announced end.
     async fn pull(&mut self) -> Result<Option<Bytes>, Trouble> {
         loop {
+            if let Check::None = self.check
+                && self.at == self.length
+            {
+                return Ok(None);
+            }
             let frame = match tokio::time::timeout(self.idle, self.body.frame()).await {
                 Err(_) => return Err(Trouble::Slow(self.idle)),
                 Ok(Some(Err(_))) => return Err(Trouble::Broken),
-                Ok(None) if self.left == 0 => return Ok(None),
+                Ok(None) if self.at == self.length => return Ok(None),
                 Ok(None) => return Err(Trouble::Broken),
                 Ok(Some(Ok(frame))) => frame,
             };
@@ -358,9 +277,19 @@ impl Reading {
             if data.is_empty() {
                 continue;
             }
-            self.left = self.left.checked_sub(data.len() as u64).ok_or(Trouble::Broken)?;
+            let (begin, end) = (self.at, self.at + data.len() as u64);
+            let all = matches!(self.check, Check::None);
+            self.at = if all { end.min(self.length) } else { end };
+            if self.at > self.length {
+                return Err(Trouble::Broken);
+            }
             self.check.update(&data);
-            return Ok(Some(data));
+            // Offsets within a chunk.
+            let first = self.wanted.start.clamp(begin, end) - begin;
+            let last = self.wanted.end.clamp(begin, end) - begin;
+            if first < last {
+                return Ok(Some(data.slice(first as usize..last as usize)));
+            }
         }
     }
 

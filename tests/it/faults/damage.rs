@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{LARGE, Promise, SMALL, Seeing, artifact, key};
-use crate::support::http::{Client, Pattern, bare, request, with_body};
+use crate::support::http::{Client, End, Pattern, bare, empty, request, with_body};
 use crate::support::process::Larder;
 
 /// What is done to a file behind Larder's back.
@@ -97,4 +97,27 @@ async fn a_directory_that_is_gone_is_no_empty_store() {
     std::fs::rename(&aside, gateway.root.path()).unwrap();
     assert_eq!(gateway.client.check(bare("GET", &file), 200).await.body, SMALL.bytes());
     gateway.client.check(bare("GET", &artifact("nothing")), 404).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_part_of_a_damaged_file_is_never_a_whole_answer() {
+    let gateway = Gateway::start();
+    let path = artifact("part");
+    let ranges = ["bytes=0-99", "bytes=500-70000", "bytes=-1", "bytes=100-"];
+    let part = async |range: &str| {
+        let ask = request("GET", &path).header("range", range).body(empty()).unwrap();
+        gateway.client.measure(ask).await
+    };
+    let store = || request("POST", &path).body(LARGE.body()).unwrap();
+    for damage in [None, Some(Damage::Flip(0)), Some(Damage::Flip(LARGE.length - 1)), Some(Damage::Extend)] {
+        gateway.client.check(store(), 200).await;
+        if let Some(damage) = damage {
+            damage.strike(&gateway.file(&path));
+        }
+        for range in ranges {
+            let found = part(range).await;
+            let whole = found.as_ref().is_ok_and(|found| found.end == End::Complete && found.status == 206);
+            assert_eq!(whole, damage.is_none(), "{range}, {damage:?}: {found:?}");
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 use super::rig::{Patience, on_each};
 use super::{BOTH, Fault, LARGE, MIDDLE, PASSING, Promise, SMALL, Times, artifact, bare, unless_once, verb};
+use crate::support::http::{End, empty, request};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_small_file_is_right_or_503() {
@@ -53,6 +54,13 @@ async fn a_large_file_is_right_or_503_or_broken() {
             Fault::FlipByte(LARGE.length - 1),
         ] {
             rig.check(ask(), verb("GetObject"), (&fault, Times::Always), &Promise::Broken).await;
+            // Nor is a part of it, wherever the damage is.
+            rig.proxy.set_when(verb("GetObject"), fault.clone(), None);
+            let part =
+                request("GET", &artifact("large")).header("range", "bytes=0-99").body(empty()).unwrap();
+            let found = rig.client.measure(part).await;
+            assert!(!found.as_ref().is_ok_and(|found| found.end == End::Complete), "{fault:?}: {found:?}");
+            rig.proxy.set(Fault::Pass);
         }
     })
     .await;

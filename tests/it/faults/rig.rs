@@ -81,7 +81,12 @@ impl Rig {
             up.send((served.local_addr(), store.clone())).expect("the test waits");
             let verifier = Verifier::new(&VerifyLimits::default()).expect("randomness");
             let guarded = Guarded::new(Gateway::new(store), Gate::new(None, verifier));
-            let app = App::new(guarded, BodyLimits { max_object_size: 1 << 30 }, counted);
+            let app = App::new(
+                guarded,
+                BodyLimits { max_object_size: 1 << 30 },
+                crate::support::gateway::rpc(),
+                counted,
+            );
             served.run(router(app, None), Drain::new()).await;
             pending::<()>().await;
         });

@@ -11,14 +11,16 @@ use futures_util::TryStreamExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use larder::budget::Budget;
 use larder::domain::{Gateway, layout};
+use larder::front::auth::certificates::Certificates;
 use larder::front::auth::groups::Groups;
 use larder::front::auth::htpasswd::Users;
 use larder::front::auth::verify::{self, Verifier};
 use larder::front::auth::{Gate, Guarded, Listed as Known};
 use larder::front::body::BodyLimits;
 use larder::front::ops::{Ops, Readiness};
-use larder::front::{App, router};
+use larder::front::{App, router, rpc};
 use larder::metrics::{Metrics, RequestLabels};
+use larder::server::tls::Tls;
 use larder::server::{Drain, Limits, Server};
 use larder::store::key::STAGING;
 use larder::store::{Key, Listed, Listing, Prefix, Store, dir, s3};
@@ -42,6 +44,10 @@ pub(crate) struct Options {
     pub(crate) anonymous_read: bool,
     /// `--max-object-size`, bytes.
     pub(crate) max_object_size: u64,
+    /// What connections are encrypted with.
+    pub(crate) tls: Option<Tls>,
+    /// What certificates of clients are worth.
+    pub(crate) certificates: Option<Certificates>,
     /// What passwords may cost. Failures are told at once.
     pub(crate) verify: verify::Limits,
     /// What peers may take. A body may be silent for 2 s.
@@ -55,9 +61,23 @@ impl Default for Options {
             groups: None,
             anonymous_read: false,
             max_object_size: 1 << 30,
+            tls: None,
+            certificates: None,
             verify: verify::Limits { delay: Duration::ZERO, ..verify::Limits::default() },
             server: Limits { body_timeout: Duration::from_secs(2), workers: 2, ..Limits::default() },
         }
+    }
+}
+
+/// The RPC cache as it is by default, in a gateway that is ready.
+pub(crate) fn rpc() -> rpc::Settings {
+    let readiness = Readiness::default();
+    readiness.store(true);
+    rpc::Settings {
+        max_message_size: 200 << 20,
+        allow_outside_symlinks: false,
+        budget: Budget::new(BUDGET),
+        readiness,
     }
 }
 
@@ -152,7 +172,13 @@ impl TestGateway {
         let groups = write("groups", &options.groups)
             .map(|path| Watched::open(path, |text| text.parse::<Groups>()).expect("groups"));
         let anonymous_read = options.anonymous_read;
-        let known = users.clone().map(|users| Known { users, groups: groups.clone(), anonymous_read });
+        let certificates = options.certificates.clone();
+        let known = (users.is_some() || certificates.is_some()).then(|| Known {
+            users: users.clone(),
+            groups: groups.clone(),
+            certificates,
+            anonymous_read,
+        });
         let gate = Gate::new(known, Verifier::new(&options.verify).expect("randomness"));
 
         let metrics = Metrics::new();
@@ -160,11 +186,14 @@ impl TestGateway {
         let (own, counted) = (home.clone(), metrics.clone());
         let serving = Background::run(move || async move {
             let store = own.open(counted.clone()).await;
-            let server = Server::bind(loopback(), options.server, counted.clone()).await.expect("a port");
+            let mut server = Server::bind(loopback(), options.server, counted.clone()).await.expect("a port");
+            if let Some(tls) = options.tls {
+                server = server.with_tls(tls);
+            }
             let here = (server.local_addr(), std::thread::current().id(), store.clone());
             tell.send(here).expect("the test waits for the address");
             let limits = BodyLimits { max_object_size: options.max_object_size };
-            let app = App::new(Guarded::new(Gateway::new(store), gate), limits, counted.clone());
+            let app = App::new(Guarded::new(Gateway::new(store), gate), limits, rpc(), counted.clone());
             let ops = Ops { readiness: Readiness::default(), metrics: counted, budget: Budget::new(BUDGET) };
             server.run(router(app, Some(ops)), Drain::new()).await;
         });
@@ -238,7 +267,7 @@ impl TestGateway {
         assert_eq!(self.keys().await, expected, "on {}", self.name);
         match &self.home {
             Home::Dir(config) => {
-                let staged = || std::fs::read_dir(config.root.join(STAGING)).map_or(0, Iterator::count);
+                let staged = || crate::killed::staged(&config.root.join(STAGING));
                 eventually("staged files are cleared away", async || staged() == 0).await;
             }
             // Waits for aborts, 5 s at most; it goes on serving.
@@ -290,5 +319,13 @@ pub(crate) async fn eventually(what: &str, mut so: impl AsyncFnMut() -> bool) {
     while !so().await {
         assert!(began.elapsed() < LIMIT, "{what}: not within {LIMIT:?}");
         steps.tick().await;
+    }
+}
+
+/// A gateway over a directory, and one over each S3 server.
+pub(crate) async fn each(test: impl AsyncFn(TestGateway)) {
+    test(TestGateway::start()).await;
+    for server in super::backends::servers() {
+        test(TestGateway::over(&server, &server.endpoint, 5, Options::default())).await;
     }
 }

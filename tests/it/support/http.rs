@@ -9,6 +9,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -19,12 +20,14 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::ClientConfig;
 use sha2::{Digest as _, Sha256};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 pub(crate) use self::body::{Body, Pattern, broken, chunked, empty, full};
-use super::LIMIT;
+use super::{LIMIT, tls};
 
 /// Asks one address, on a new connection each time unless [`Client::connect`] is used.
 #[derive(Debug, Clone)]
@@ -32,6 +35,7 @@ pub(crate) struct Client {
     addr: SocketAddr,
     h2: bool,
     auth: Option<HeaderValue>,
+    tls: Option<Arc<ClientConfig>>,
 }
 
 /// An answer that came whole.
@@ -90,12 +94,18 @@ pub(crate) struct Download {
 impl Client {
     /// Speaks HTTP/1.1 to `addr`.
     pub(crate) fn new(addr: SocketAddr) -> Self {
-        Self { addr, h2: false, auth: None }
+        Self { addr, h2: false, auth: None, tls: None }
     }
 
     /// Speaks HTTP/2 to `addr`, by prior knowledge.
     pub(crate) fn h2(addr: SocketAddr) -> Self {
-        Self { addr, h2: true, auth: None }
+        Self { addr, h2: true, auth: None, tls: None }
+    }
+
+    /// The same, by HTTP/2.
+    pub(crate) fn over_h2(mut self) -> Self {
+        self.h2 = true;
+        self
     }
 
     /// Sends these credentials with every request that has none of its own.
@@ -104,10 +114,26 @@ impl Client {
         self
     }
 
+    /// Encrypts, in the way that is given.
+    pub(crate) fn over(mut self, tls: &Arc<ClientConfig>) -> Self {
+        self.tls = Some(Arc::clone(tls));
+        self
+    }
+
     /// A connection to keep.
     pub(crate) async fn connect(&self) -> io::Result<Connection> {
         let stream = bounded(TcpStream::connect(self.addr)).await??;
         stream.set_nodelay(true)?;
+        match &self.tls {
+            None => self.speak(stream).await,
+            Some(config) => self.speak(bounded(tls::connect(config, stream)).await??).await,
+        }
+    }
+
+    async fn speak<S>(&self, stream: S) -> io::Result<Connection>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let stream = TokioIo::new(stream);
         let mut driver = JoinSet::new();
         // How a connection ended is seen by the request under way.
@@ -259,8 +285,9 @@ impl Connection {
             request.headers_mut().entry(AUTHORIZATION).or_insert_with(|| auth.clone());
         }
         if self.client.h2 {
+            let scheme = if self.client.tls.is_some() { "https" } else { "http" };
             let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
-            let uri = Uri::builder().scheme("http").authority(authority).path_and_query(target);
+            let uri = Uri::builder().scheme(scheme).authority(authority).path_and_query(target);
             *request.uri_mut() = uri.build().expect("a URI of parts that were one");
             *request.version_mut() = Version::HTTP_2;
         } else {

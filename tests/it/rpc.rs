@@ -1,0 +1,7 @@
+//! Promise: over RPC an entry comes back whole or not at all, whoever stores or deletes beside it, and whatever its store
+//! does.
+
+mod counted;
+mod interop;
+mod race;
+mod trips;

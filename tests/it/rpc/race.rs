@@ -1,0 +1,255 @@
+//! Many at once over few entries, with a store that works, one that fails now and then, and one that hangs.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use larder::front::rpc::proto::{Artifact, ListRequest, ListResponse};
+use tokio::task::JoinSet;
+
+use crate::faults::rig::{Patience, on_each};
+use crate::killed::Place;
+use crate::support::backends::servers;
+use crate::support::gateway::each;
+use crate::support::proxy::Fault;
+use crate::support::rpc::{At, Refused, Rpc, UNAVAILABLE};
+
+/// Callers at once.
+const CALLERS: usize = 16;
+/// Calls of each.
+const CALLS: usize = 40;
+/// Files of an entry: some in the manifest, some beside it.
+const SIZES: [usize; 4] = [0, 100, 30_000, 90_000];
+
+/// A unit that tells of itself: each file holds the unit's number over and over.
+fn unit(at: &At, number: u64) -> Vec<Artifact> {
+    let line = format!("{number:016x}\n");
+    let body = |size: usize| line.repeat(size.div_ceil(line.len()) + 1);
+    SIZES.iter().enumerate().map(|(n, size)| at.file(&format!("gen/{n}"), body(*size))).collect()
+}
+
+/// # Panics
+/// Where files are missing, or are not all of one unit.
+fn is_whole(artifacts: &[Artifact]) {
+    assert_eq!(artifacts.len(), SIZES.len(), "a part of a unit");
+    let first = artifacts[0].body.slice(..17);
+    for artifact in artifacts {
+        assert!(artifact.body.chunks(17).all(|line| line == first), "two units in one: {}", artifact.file);
+    }
+}
+
+/// Stores, reads and deletes for a while. How many reads were hits, and which calls failed.
+async fn caller(
+    rpc: Rpc,
+    entries: Arc<Vec<At>>,
+    numbers: Arc<AtomicU64>,
+    seed: u64,
+) -> (usize, Vec<Refused>) {
+    let mut chance = fastrand::Rng::with_seed(seed);
+    let (mut hits, mut refused) = (0, Vec::new());
+    for _ in 0..CALLS {
+        let at = &entries[chance.usize(..entries.len())];
+        let done = match chance.u32(..10) {
+            0..4 => rpc.store(at, unit(at, numbers.fetch_add(1, Ordering::Relaxed))).await,
+            4..9 => match rpc.retrieve(at, &[["", "gen", "gen/*"][chance.usize(..3)]]).await {
+                Ok(found) if found.is_empty() => Ok(()),
+                Ok(found) => {
+                    is_whole(&found);
+                    hits += 1;
+                    Ok(())
+                }
+                Err(error) => Err(error),
+            },
+            _ => rpc.delete(at).await,
+        };
+        refused.extend(done.err());
+    }
+    (hits, refused)
+}
+
+async fn storm(rpc: &Rpc, entries: &Arc<Vec<At>>) -> (usize, Vec<Refused>) {
+    let numbers = Arc::new(AtomicU64::new(1));
+    let callers: JoinSet<_> = (0..CALLERS as u64)
+        .map(|seed| caller(rpc.clone(), Arc::clone(entries), Arc::clone(&numbers), seed))
+        .collect();
+    let done = callers.join_all().await.into_iter();
+    done.fold((0, Vec::new()), |(hits, mut all), (more, refused)| {
+        all.extend(refused);
+        (hits + more, all)
+    })
+}
+
+fn few() -> Arc<Vec<At>> {
+    Arc::new((0..3).map(|n| At::new(&format!("t{n}"), n)).collect())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_read_is_partial_or_mixed() {
+    each(async |gateway| {
+        let (rpc, entries) = (Rpc::new(gateway.addr()), few());
+        let (hits, refused) = storm(&rpc, &entries).await;
+        assert_eq!(refused, [], "on {}", gateway.name);
+        assert!(hits > 0);
+        // Whatever it came to: one more Store, and it is there.
+        for at in entries.iter() {
+            rpc.store(at, unit(at, 0)).await.unwrap();
+            is_whole(&rpc.retrieve(at, &[""]).await.unwrap());
+            rpc.delete(at).await.unwrap();
+        }
+        eprintln!("rpc::race on {}: {hits} hits", gateway.name);
+        assert_eq!(gateway.keys().await, [""; 0]);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stores_at_once_lose_nothing() {
+    each(async |gateway| {
+        for round in 0..4 {
+            let (rpc, at) = (Rpc::new(gateway.addr()), At::new("together", round));
+            let stores = (0..16).map(|n| {
+                let (rpc, at) = (rpc.clone(), at.clone());
+                async move { rpc.store(&at, vec![at.file(&format!("results/{n:02}"), vec![n; 3000])]).await }
+            });
+            assert!(join_all(stores).await.iter().all(Result::is_ok));
+            let all = rpc.retrieve(&at, &[""]).await.unwrap();
+            assert_eq!(all.len(), 16, "on {}", gateway.name);
+            assert!(all.iter().zip(0..).all(|(artifact, n)| artifact.body == vec![n; 3000]));
+            // The same name from all of them: one of the bodies, and no mixture of manifest and file.
+            let stores = (0..16_u8).map(|n| {
+                let (rpc, at) = (rpc.clone(), at.clone());
+                async move { rpc.store(&at, vec![at.file("same", vec![n; 50_000])]).await }
+            });
+            assert!(join_all(stores).await.iter().all(Result::is_ok));
+            let same = rpc.retrieve(&at, &["same"]).await.unwrap();
+            assert_eq!(same.len(), 1, "whoever came last to the manifest wrote the file");
+            assert!(same[0].body.iter().all(|byte| *byte == same[0].body[0]) && same[0].body.len() == 50_000);
+            rpc.delete(&at).await.unwrap();
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_fails_now_and_then_is_an_error_not_a_miss() {
+    on_each(Patience::Long, async |rig| {
+        let (rpc, entries) = (Rpc::over(rig.client.clone().over_h2()), few());
+        let kept = At::new("kept", 9);
+        rpc.store(&kept, unit(&kept, 7)).await.unwrap();
+        rig.proxy.set(Fault::OneIn { n: 20, seed: 5 });
+        let (hits, refused) = storm(&rpc, &entries).await;
+        assert!(refused.iter().all(|refused| [UNAVAILABLE, -1].contains(&refused.code)), "{refused:?}");
+        // What is there, and nobody touches, is never missed.
+        for _ in 0..40 {
+            match rpc.retrieve(&kept, &[""]).await {
+                Ok(found) => is_whole(&found),
+                Err(refused) => assert!([UNAVAILABLE, -1].contains(&refused.code), "{refused:?}"),
+            }
+        }
+        rig.proxy.set(Fault::Pass);
+        for at in entries.iter() {
+            rpc.store(at, unit(at, 0)).await.unwrap();
+            is_whole(&rpc.retrieve(at, &[""]).await.unwrap());
+        }
+        eprintln!("rpc::race on {}, one in twenty failing: {hits} hits, {} errors", rig.name, refused.len());
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_are_told_while_the_store_hangs() {
+    on_each(Patience::Long, async |rig| {
+        let (rpc, at) = (Rpc::over(rig.client.clone().over_h2()), At::new("t", 1));
+        rig.proxy.set(Fault::Hang);
+        let waiting = (0..8).map(|_| rpc.retrieve(&at, &["x"]));
+        let asked = async {
+            rig.proxy.until_seen(|_| true).await;
+            let mut took: Vec<Duration> = Vec::new();
+            for _ in 0..50 {
+                let began = Instant::now();
+                let _: ListResponse = rpc.call("ListNodes", &ListRequest {}, &[]).await.unwrap();
+                took.push(began.elapsed());
+            }
+            took.sort();
+            took
+        };
+        let mut waiting = Box::pin(join_all(waiting));
+        tokio::select! {
+            took = asked => {
+                // Nothing it waits for takes so long; a loaded machine may hold up single ones.
+                assert!(took[took.len() / 2] < Duration::from_millis(10), "{took:?}");
+            }
+            _ = &mut waiting => panic!("a store that hangs answers"),
+        }
+        rig.proxy.set(Fault::Pass);
+    })
+    .await;
+}
+
+/// Kills the process in the middle of Stores, again and again.
+async fn killed(place: Place) {
+    const STORES: u64 = 200;
+    let entry = |n: u64| At::new(&format!("k{n}"), 1);
+    let mut acknowledged = Vec::new();
+    let mut next = 0;
+    let mut chance = fastrand::Rng::with_seed(20_261_122);
+    while next < STORES {
+        let mut larder = place.serve("1d");
+        let rpc = Rpc::new(larder.addr());
+        let life: Vec<u64> = (next..STORES.min(next + 40)).collect();
+        next += 40;
+        let (bell, rung) = tokio::sync::oneshot::channel();
+        let mut bell = Some(bell);
+        let death = chance.usize(5..30);
+        let stores = life.into_iter().map(|n| {
+            let (rpc, at) = (rpc.clone(), entry(n));
+            async move { (n, rpc.store(&at, unit(&at, n)).await.is_ok()) }
+        });
+        let work = async {
+            use futures_util::StreamExt as _;
+            let mut stores = futures_util::stream::iter(stores).buffer_unordered(8);
+            let mut count = 0;
+            while let Some((n, stored)) = stores.next().await {
+                acknowledged.extend(stored.then_some(n));
+                count += 1;
+                if count == death {
+                    assert_eq!(bell.take().map(|bell| bell.send(())), Some(Ok(())));
+                }
+            }
+        };
+        let dies = async {
+            if rung.await.is_ok() {
+                larder.kill9();
+            }
+        };
+        tokio::join!(work, dies);
+    }
+    assert!(acknowledged.len() < STORES as usize, "some met a death");
+    let larder = place.serve("1ms");
+    let (rpc, http) = (Rpc::new(larder.addr()), crate::support::http::Client::new(larder.addr()));
+    for n in 0..STORES {
+        let at = entry(n);
+        let found = rpc.retrieve(&at, &[""]).await.unwrap();
+        if acknowledged.contains(&n) || !found.is_empty() {
+            is_whole(&found);
+        }
+        let over_http = http.send(crate::support::http::bare("GET", &format!("/{}", at.path()))).await;
+        assert_eq!(over_http.status == 200, !found.is_empty(), "{n}: {}", over_http.status);
+        if found.is_empty() {
+            // A later Store leaves no orphan.
+            rpc.store(&at, unit(&at, n)).await.unwrap();
+            is_whole(&rpc.retrieve(&at, &[""]).await.unwrap());
+        }
+    }
+    eprintln!("rpc::race: {} of {STORES} Stores acknowledged", acknowledged.len());
+    rpc.delete_everything().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stores_that_are_killed_are_whole_or_a_miss() {
+    killed(Place::Dir(tempfile::tempdir().unwrap())).await;
+    for server in servers() {
+        killed(Place::S3(server, format!("killed-{:016x}", fastrand::u64(..)))).await;
+    }
+}
