@@ -29,6 +29,14 @@ const LARGE: usize = 4;
 pub struct Gateway {
     store: Store,
     large: Arc<Semaphore>,
+    wheels: Wheels,
+}
+
+/// What operators decide of the wheel cache.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Wheels {
+    /// Whether the shared index takes wheels with plain `linux_*` tags.
+    pub linux_tags: bool,
 }
 
 /// The verbs of readers.
@@ -42,6 +50,7 @@ pub struct Reads {
 pub struct Writes {
     store: Store,
     large: Arc<Semaphore>,
+    wheels: Wheels,
 }
 
 /// The verbs of admins.
@@ -52,8 +61,8 @@ pub struct Erases {
 
 impl Gateway {
     /// The service over a store.
-    pub fn new(store: Store) -> Self {
-        Self { store, large: Arc::new(Semaphore::new(LARGE)) }
+    pub fn new(store: Store, wheels: Wheels) -> Self {
+        Self { store, large: Arc::new(Semaphore::new(LARGE)), wheels }
     }
 
     /// The verbs of readers.
@@ -63,7 +72,7 @@ impl Gateway {
 
     /// The verbs of writers.
     pub fn writes(&self) -> Writes {
-        Writes { store: self.store.clone(), large: Arc::clone(&self.large) }
+        Writes { store: self.store.clone(), large: Arc::clone(&self.large), wheels: self.wheels }
     }
 
     /// The verbs of admins.

@@ -10,8 +10,7 @@ use axum::middleware::map_response;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use futures_util::stream::{self, StreamExt as _};
-use http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE, HOST, WWW_AUTHENTICATE};
-use http::request::Parts;
+use http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode, Uri};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
@@ -26,7 +25,7 @@ use crate::payload::Want;
 use super::auth::{Reader, Writer};
 use super::form::{Form, FormError};
 use super::status::Failure;
-use super::{App, body, conditional, path};
+use super::{App, body, conditional, origin, path};
 
 const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -95,7 +94,11 @@ async fn packages(Reader(reads): Reader) -> Result<Response, Failure> {
     Ok(found(json!(names).to_string(), JSON))
 }
 
-async fn package(Reader(reads): Reader, request: Request) -> Result<Response, Failure> {
+async fn package(
+    Reader(reads): Reader,
+    State(app): State<App>,
+    request: Request,
+) -> Result<Response, Failure> {
     let (parts, _) = request.into_parts();
     let asked = operand(&parts.uri)?;
     let shelf = match asked.parse::<ProjectName>() {
@@ -109,15 +112,7 @@ async fn package(Reader(reads): Reader, request: Request) -> Result<Response, Fa
         return Ok(response);
     };
     let page = reads.page(&shelf).await?;
-    Ok(found(releases(&asked, &page, &origin(&parts)).to_string(), JSON))
-}
-
-/// Where the client sees this server.
-fn origin(parts: &Parts) -> String {
-    let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
-    let host = host.or_else(|| parts.uri.authority().map(http::uri::Authority::as_str));
-    let plain = |host: &&str| host.bytes().all(|b| b.is_ascii_alphanumeric() || b".-:[]_".contains(&b));
-    format!("http://{}", host.filter(plain).unwrap_or("localhost"))
+    Ok(found(releases(&asked, &page, &origin::of(&parts, &app.proxies)).to_string(), JSON))
 }
 
 /// One object a release, newest first; wheels first among its files.

@@ -211,7 +211,7 @@ impl Writes {
     /// other under the same name, brings them into the index.
     pub async fn distribution(&self, index: &IndexName, offer: Offer) -> Result<Landed, UploadError> {
         let filename = offer.filename.clone();
-        if let Some(tag) = misplaced(index, &filename) {
+        if let Some(tag) = misplaced(index, &filename).filter(|_| !self.wheels.linux_tags) {
             drain(offer.body).await;
             return Err(Refused::Platform(tag).into());
         }

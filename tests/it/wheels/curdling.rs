@@ -2,6 +2,9 @@
 
 use serde_json::{Value, json};
 
+use larder::domain::Wheels;
+use larder::front::origin::Proxies;
+
 use crate::support::gateway::{Options, TestGateway};
 use crate::support::http::{bare, request};
 use crate::support::python::{Distribution, Form};
@@ -123,4 +126,41 @@ async fn the_challenge_is_curdlings() {
         .check(request("DELETE", "/").body(crate::support::http::empty()).unwrap(), 401)
         .await;
     assert_eq!(deleted.header("www-authenticate"), Some("Basic realm=\"larder\", charset=\"UTF-8\""));
+}
+
+#[tokio::test]
+async fn addresses_are_those_that_a_trusted_proxy_is_seen_at() {
+    let file = Distribution::pure("a", "1");
+    let here = Proxies::new(vec!["127.0.0.0/8".parse().unwrap()]);
+    for (proxies, trusted) in [(here, true), (Proxies::default(), false)] {
+        let gateway = TestGateway::with(Options { proxies, ..Options::default() });
+        let client = gateway.client();
+        client.check(put(&file), 200).await;
+        for (name, value) in [
+            ("forwarded", "for=192.0.2.1;proto=https;host=cache.example"),
+            ("x-forwarded-host", "cache.example"),
+        ] {
+            let asked = request("GET", "/api/a").header(name, value).header("x-forwarded-proto", "https");
+            let asked = asked.header("x-forwarded-prefix", "/py").body(crate::support::http::empty()).unwrap();
+            let found: Value = serde_json::from_slice(&client.check(asked, 200).await.body).unwrap();
+            let origin = match trusted {
+                true => "https://cache.example/py".to_owned(),
+                false => format!("http://{}", gateway.addr()),
+            };
+            assert_eq!(found[0]["urls"][0]["url"], format!("{origin}/p/{}", file.filename));
+        }
+    }
+}
+
+#[tokio::test]
+async fn linux_tags_are_taken_where_the_operator_says_so() {
+    let file = Distribution::wheel("a", "1", "cp312-cp312-linux_x86_64", b"x");
+    let strict = TestGateway::start();
+    let refused = strict.client().check(put(&file), 400).await;
+    assert!(refused.text().contains("/built/ENVIRONMENT/legacy/"), "{}", refused.text());
+    strict.holds(&[]).await;
+    let wheels = Wheels { linux_tags: true, ..Wheels::default() };
+    let lax = TestGateway::with(Options { wheels, ..Options::default() });
+    lax.client().check(put(&file), 200).await;
+    assert_eq!(super::files(&lax.client(), "/simple/a/").await, [file.filename.clone()]);
 }
