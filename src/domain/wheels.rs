@@ -17,6 +17,7 @@ pub mod upload;
 pub mod zip;
 
 pub use filename::{DistributionFilename, FilenameError};
+pub use manage::{Reason, ReasonError};
 pub use name::{EnvironmentId, IndexName, NameError, ProjectName};
 pub use pages::{Entry, Page, Shelf};
 pub use query::{Query, QueryError};

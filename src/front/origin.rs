@@ -118,7 +118,9 @@ fn lists(headers: &HeaderMap, name: &HeaderName) -> Vec<String> {
 /// The pairs of an element of `Forwarded`, names in lower case, values without quotes.
 fn pairs(element: &str) -> Vec<(String, String)> {
     let pairs = split(element, ';').into_iter().filter_map(|pair| pair.split_once('='));
-    pairs.map(|(name, value)| (name.trim().to_ascii_lowercase(), value.trim().replace(['"', '\\'], ""))).collect()
+    pairs
+        .map(|(name, value)| (name.trim().to_ascii_lowercase(), value.trim().replace(['"', '\\'], "")))
+        .collect()
 }
 
 /// An address, perhaps with a port; `None` for `unknown` and made-up names.
@@ -203,11 +205,17 @@ mod tests {
     fn only_what_trusted_proxies_wrote_counts() {
         for (headers, seen) in [
             // The first entry is what the client itself sent to the outer proxy.
-            (&[("forwarded", "host=evil, for=192.0.2.1;host=cache, for=10.0.0.1;host=inner")][..], "http://cache"),
+            (
+                &[("forwarded", "host=evil, for=192.0.2.1;host=cache, for=10.0.0.1;host=inner")][..],
+                "http://cache",
+            ),
             (&[("forwarded", "host=evil, for=192.0.2.1;host=cache")], "http://cache"),
             (&[("forwarded", "host=evil, for=unknown")], "http://larder:8080"),
             (
-                &[("x-forwarded-for", "1.1.1.1, 192.0.2.1, 10.0.0.1"), ("x-forwarded-host", "evil, cache, inner")],
+                &[
+                    ("x-forwarded-for", "1.1.1.1, 192.0.2.1, 10.0.0.1"),
+                    ("x-forwarded-host", "evil, cache, inner"),
+                ],
                 "http://cache",
             ),
             (&[("x-forwarded-for", "192.0.2.1, fd00::7"), ("x-forwarded-host", "cache")], "http://cache"),

@@ -8,7 +8,10 @@ use std::path::{Path, PathBuf};
 const ROOMS: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
     // The command line: arguments to values, values to side jobs.
-    ("cli", &["config", "serve", "healthcheck", "objects", "telemetry", "server", "store"]),
+    (
+        "cli",
+        &["config", "serve", "healthcheck", "objects", "releases", "domain", "telemetry", "server", "store"],
+    ),
     ("config", &["store"]),
     ("telemetry", &["config"]),
     // Puts the three doors together.
@@ -20,6 +23,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("domain", &["store"]),
     ("store", &[]),
     ("objects", &["config", "domain", "store", "cli"]),
+    ("releases", &["domain", "store"]),
     ("healthcheck", &["config"]),
     ("watch", &[]),
     ("payload", &[]),

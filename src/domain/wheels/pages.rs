@@ -100,6 +100,11 @@ impl Shelf {
         &self.project
     }
 
+    /// Its files, in the order of their names.
+    pub fn filenames(&self) -> impl Iterator<Item = &DistributionFilename> {
+        self.lines.iter().filter(|line| line.part == Part::Record).map(|line| &line.filename)
+    }
+
     fn wanted(&self) -> Vec<Wanted> {
         let yanks: HashMap<&str, Stamp> = self
             .lines

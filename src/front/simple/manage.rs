@@ -10,13 +10,13 @@ use futures_util::StreamExt as _;
 use http::Uri;
 
 use super::{App, Failure, place};
-use crate::domain::wheels::{DistributionFilename, IndexName};
+use crate::domain::wheels::{DistributionFilename, IndexName, Reason, ReasonError};
 use crate::front::auth::Admin;
 use crate::front::body;
 use crate::metrics::{Outcome, Protocol, Verb};
 
-/// Most bytes of a reason.
-const MOST_REASON: usize = 1024;
+/// Most bytes of a body that may be a reason.
+const MOST_BODY: usize = 4096;
 
 pub(super) fn routes(at: &str) -> Router<App> {
     let mark = put(yank).delete(unyank).fallback(async || Failure::Verb("PUT, DELETE"));
@@ -56,14 +56,14 @@ async fn yank(Admin(erases): Admin, State(app): State<App>, request: Request) ->
     let (mut stream, mut reason) = (terms.declared.check(payload).stream, Vec::new());
     while let Some(chunk) = stream.next().await {
         reason.extend_from_slice(&chunk?);
-        if reason.len() > MOST_REASON {
-            return Err(Failure::Invalid("the reason is longer than 1024 bytes".to_owned()));
+        if reason.len() > MOST_BODY {
+            return Err(Failure::Invalid(ReasonError::Long.to_string()));
         }
     }
-    let reason = std::str::from_utf8(&reason).ok().map(str::trim);
-    let reason = reason.filter(|reason| !reason.chars().any(char::is_control));
-    let reason = reason.ok_or_else(|| Failure::Invalid("the reason is no line of UTF-8".to_owned()))?;
-    done(erases.yank(&index, &filename, reason).await?, "yanked\n", Outcome::Stored)
+    let invalid = |why: ReasonError| Failure::Invalid(why.to_string());
+    let reason = std::str::from_utf8(&reason).map_err(|_| invalid(ReasonError::Line))?;
+    let reason = reason.parse::<Reason>().map_err(invalid)?;
+    done(erases.yank(&index, &filename, &reason).await?, "yanked\n", Outcome::Stored)
 }
 
 async fn unyank(Admin(erases): Admin, uri: Uri) -> Result<Response, Failure> {

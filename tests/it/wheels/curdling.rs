@@ -141,7 +141,8 @@ async fn addresses_are_those_that_a_trusted_proxy_is_seen_at() {
             ("x-forwarded-host", "cache.example"),
         ] {
             let asked = request("GET", "/api/a").header(name, value).header("x-forwarded-proto", "https");
-            let asked = asked.header("x-forwarded-prefix", "/py").body(crate::support::http::empty()).unwrap();
+            let asked =
+                asked.header("x-forwarded-prefix", "/py").body(crate::support::http::empty()).unwrap();
             let found: Value = serde_json::from_slice(&client.check(asked, 200).await.body).unwrap();
             let origin = match trusted {
                 true => "https://cache.example/py".to_owned(),
@@ -159,8 +160,8 @@ async fn linux_tags_are_taken_where_the_operator_says_so() {
     let refused = strict.client().check(put(&file), 400).await;
     assert!(refused.text().contains("/built/ENVIRONMENT/legacy/"), "{}", refused.text());
     strict.holds(&[]).await;
-    let wheels = Wheels { linux_tags: true, ..Wheels::default() };
+    let wheels = Wheels { linux_tags: true };
     let lax = TestGateway::with(Options { wheels, ..Options::default() });
     lax.client().check(put(&file), 200).await;
-    assert_eq!(super::files(&lax.client(), "/simple/a/").await, [file.filename.clone()]);
+    assert_eq!(super::files(&lax.client(), "/simple/a/").await, [file.filename]);
 }
