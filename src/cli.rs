@@ -9,7 +9,9 @@ use clap::{Args, Parser, Subcommand};
 
 pub use run::{Exit, run};
 
+use crate::domain::wheels::{EnvironmentId, Reason};
 use crate::objects::Target;
+use crate::releases::What;
 use crate::store::Key;
 use flags::{LogFlags, ServeFlags, StoreFlags};
 
@@ -54,6 +56,12 @@ enum Command {
     /// Remove objects by key or prefix, straight from the store
     #[command(after_long_help = help::RM)]
     Rm(Rm),
+    /// Yank Python files or releases: installers pass them over unless their very version is asked for
+    #[command(after_long_help = help::YANK)]
+    Yank(Yank),
+    /// Take Python files or releases out of their index and out of the store
+    #[command(after_long_help = help::UNPUBLISH)]
+    Unpublish(Unpublish),
     /// Ask a running Larder whether it is ready: exit 0 if so, else 1
     #[command(after_long_help = help::HEALTHCHECK)]
     Healthcheck(Healthcheck),
@@ -139,6 +147,42 @@ struct Rm {
     all: bool,
     #[command(flatten)]
     store: StoreFlags,
+}
+
+#[derive(Debug, Args)]
+struct Yank {
+    #[command(flatten)]
+    named: Named,
+    /// Why: one line, which installers show
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, conflicts_with = "undo")]
+    reason: Reason,
+    /// Take the yank back
+    #[arg(long)]
+    undo: bool,
+    #[command(flatten)]
+    store: StoreFlags,
+}
+
+#[derive(Debug, Args)]
+struct Unpublish {
+    #[command(flatten)]
+    named: Named,
+    #[command(flatten)]
+    store: StoreFlags,
+}
+
+/// Files of an index.
+#[derive(Debug, Args)]
+struct Named {
+    /// PROJECT==VERSION, for all files of a release, or the name of a file
+    #[arg(value_name = "WHAT", required = true)]
+    what: Vec<What>,
+    /// Of the index of this environment [default: the shared index]
+    #[arg(long, value_name = "ID")]
+    environment: Option<EnvironmentId>,
+    /// One JSON object a line for each file
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, Args)]

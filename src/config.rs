@@ -7,6 +7,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 pub use location::{Location, LocationError};
 pub use tls::{ClientCerts, Lists, TlsConfig, TlsFiles};
 
@@ -82,6 +84,10 @@ pub struct Config {
     pub leftover_age: Duration,
     /// `--allow-outside-symlinks`.
     pub allow_outside_symlinks: bool,
+    /// `--allow-linux-tags`.
+    pub allow_linux_tags: bool,
+    /// Whose word on where clients see us counts.
+    pub trusted_proxies: Vec<IpNet>,
     /// What is logged, and how.
     pub log: Log,
 }
@@ -299,6 +305,8 @@ mod tests {
             limits: Limits::default(),
             leftover_age: Duration::from_secs(86_400),
             allow_outside_symlinks: false,
+            allow_linux_tags: false,
+            trusted_proxies: Vec::new(),
             log: Log { format: LogFormat::Json, verbosity: 0, directives: None },
         }
     }

@@ -3,7 +3,11 @@
 //! Knows artifacts, entries and how they are spelled in the bucket; no header, no status, no SDK. Failures of the store are
 //! logged here, where they are handled: what goes up is only their sort.
 
-use crate::payload::BodyError;
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+
+use crate::payload::{BodyError, ReadError};
 use crate::store::{self, PutError, Store};
 
 pub mod artifact;
@@ -14,12 +18,25 @@ pub mod manifest;
 pub mod please;
 pub mod reads;
 pub mod units;
+pub mod wheels;
 pub mod writes;
+
+/// Uploads under way that may hold a file's metadata of more than usual size.
+const LARGE: usize = 4;
 
 /// Everything that the service can do, over one store. Rights decide which facet of it a caller is given.
 #[derive(Debug, Clone)]
 pub struct Gateway {
     store: Store,
+    large: Arc<Semaphore>,
+    wheels: Wheels,
+}
+
+/// What operators decide of the wheel cache.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Wheels {
+    /// Whether the shared index takes wheels with plain `linux_*` tags.
+    pub linux_tags: bool,
 }
 
 /// The verbs of readers.
@@ -32,6 +49,8 @@ pub struct Reads {
 #[derive(Debug, Clone)]
 pub struct Writes {
     store: Store,
+    large: Arc<Semaphore>,
+    wheels: Wheels,
 }
 
 /// The verbs of admins.
@@ -42,8 +61,8 @@ pub struct Erases {
 
 impl Gateway {
     /// The service over a store.
-    pub fn new(store: Store) -> Self {
-        Self { store }
+    pub fn new(store: Store, wheels: Wheels) -> Self {
+        Self { store, large: Arc::new(Semaphore::new(LARGE)), wheels }
     }
 
     /// The verbs of readers.
@@ -53,7 +72,7 @@ impl Gateway {
 
     /// The verbs of writers.
     pub fn writes(&self) -> Writes {
-        Writes { store: self.store.clone() }
+        Writes { store: self.store.clone(), large: Arc::clone(&self.large), wheels: self.wheels }
     }
 
     /// The verbs of admins.
@@ -97,6 +116,15 @@ impl From<store::Error> for Error {
         };
         tracing::error!(op = error.op.name(), key = %error.key, cause = %error.chain(), "the store failed");
         Self::Store(fault)
+    }
+}
+
+impl From<ReadError> for Error {
+    fn from(error: ReadError) -> Self {
+        Self::Store(match error {
+            ReadError::Broken => Fault::Unavailable,
+            ReadError::Corrupt => Fault::Corrupt,
+        })
     }
 }
 

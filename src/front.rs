@@ -1,8 +1,8 @@
 //! The front door: one router over every protocol, each in its own file; here is the one list of them.
 //!
 //! Translates wire to domain and back. What is shared by protocols: `auth` (rights), `status` (failures), `body`
-//! (payloads), `conditional` (validators and ranges), `path` (names), `trace` (log and counts). Never names the store,
-//! files or the SDK, and no protocol names another.
+//! (payloads), `form` (uploads of several fields), `conditional` (validators and ranges), `path` (names), `origin` (where
+//! clients see us), `trace` (log and counts). Never names the store, files or the SDK, and no protocol names another.
 
 use std::sync::Arc;
 
@@ -15,16 +15,22 @@ mod artifact;
 pub mod auth;
 pub mod body;
 mod conditional;
+mod curdling;
+mod form;
+mod legacy;
 mod multipart;
 pub mod ops;
+pub mod origin;
 mod path;
 mod please;
 pub mod rpc;
+mod simple;
 mod status;
 mod trace;
 
 use auth::Guarded;
 use body::BodyLimits;
+use origin::Proxies;
 use status::Failure;
 
 /// What handlers are given a part of.
@@ -36,6 +42,7 @@ pub struct App(Arc<Parts>);
 pub struct Parts {
     guarded: Guarded,
     limits: BodyLimits,
+    proxies: Proxies,
     rpc: rpc::Rpc,
     metrics: Metrics,
 }
@@ -49,9 +56,15 @@ impl std::ops::Deref for App {
 }
 
 impl App {
-    /// The domain behind its gate, within limits.
-    pub fn new(guarded: Guarded, limits: BodyLimits, rpc: rpc::Settings, metrics: Metrics) -> Self {
-        Self(Arc::new(Parts { guarded, limits, rpc: rpc::Rpc::new(rpc), metrics }))
+    /// The domain behind its gate, within limits, and behind these proxies.
+    pub fn new(
+        guarded: Guarded,
+        limits: BodyLimits,
+        proxies: Proxies,
+        rpc: rpc::Settings,
+        metrics: Metrics,
+    ) -> Self {
+        Self(Arc::new(Parts { guarded, limits, proxies, rpc: rpc::Rpc::new(rpc), metrics }))
     }
 }
 
@@ -59,7 +72,13 @@ impl App {
 pub fn router(app: App, ops: Option<ops::Ops>) -> Router {
     let metrics = app.metrics.clone();
     let rpc = rpc::routes(app.clone());
-    let http = Router::new().merge(artifact::routes()).merge(please::routes()).with_state(app);
+    let http = Router::new()
+        .merge(artifact::routes())
+        .merge(please::routes())
+        .merge(simple::routes())
+        .merge(legacy::routes())
+        .merge(curdling::routes())
+        .with_state(app);
     let protocols = http.merge(rpc);
     let all = match ops {
         Some(ops) => protocols.merge(ops::routes(ops)),

@@ -23,6 +23,12 @@ pub enum Protocol {
     Artifact,
     /// Please's HTTP cache, v14 and later.
     Please,
+    /// Python's Simple index, and its files.
+    Simple,
+    /// Python's uploads.
+    Legacy,
+    /// Curdling's API.
+    Curdling,
     /// Please's RPC cache, and what gRPC has beside it.
     Rpc,
     /// Health, readiness, metrics.
@@ -96,6 +102,9 @@ impl Protocol {
         match self {
             Self::Artifact => "artifact",
             Self::Please => "please",
+            Self::Simple => "simple",
+            Self::Legacy => "legacy",
+            Self::Curdling => "curdling",
             Self::Rpc => "rpc",
             Self::Ops => "ops",
             Self::None => "none",
@@ -201,7 +210,7 @@ struct Handles {
 /// What [`Metrics`] shares.
 pub struct Registered {
     registry: Registry,
-    handles: [[Handles; 6]; 5],
+    handles: [[Handles; 6]; 8],
     /// Requests answered.
     pub requests: Family<RequestLabels, Counter>,
     /// Time from the request's head to the end of its answer.

@@ -31,6 +31,9 @@ pub enum BodyError {
     /// The bytes do not have the digest that was declared, or that their key is.
     #[error("the body does not have the {0} that was declared")]
     Digest(&'static str),
+    /// Whoever took the body in looked at it and refused it, and says why himself.
+    #[error("the body is refused")]
+    Refused,
 }
 
 /// Bytes on their way in: announced length where there is one, and the stream.

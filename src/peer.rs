@@ -17,6 +17,10 @@ pub struct Certificate {
     signed: bool,
 }
 
+/// That a request came over TLS. Travels as an extension of each that did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Encrypted;
+
 impl Certificate {
     /// A certificate that an authority of ours has signed.
     pub fn signed(der: &[u8]) -> Self {

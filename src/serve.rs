@@ -12,7 +12,7 @@ use tracing::{info, warn};
 
 use crate::budget::Budget;
 use crate::config::{Anonymous, ClientCerts, Config, Lists, TlsConfig};
-use crate::domain::{Gateway, layout};
+use crate::domain::{Gateway, Wheels, layout};
 use crate::front::auth::certificates::{Certificates, Roles};
 use crate::front::auth::groups::Groups;
 use crate::front::auth::htpasswd::Users;
@@ -20,6 +20,7 @@ use crate::front::auth::verify::{Limits as VerifyLimits, NoRandomness, Verifier}
 use crate::front::auth::{Gate, Guarded, Listed};
 use crate::front::body::BodyLimits;
 use crate::front::ops::{Ops, Readiness};
+use crate::front::origin::Proxies;
 use crate::front::{self, App, rpc};
 use crate::metrics::Metrics;
 use crate::server::tls::{Clients, Files, Tls};
@@ -102,7 +103,8 @@ pub async fn serve(config: Config) -> Result<(), Error> {
         readiness.drain();
     });
 
-    let guarded = Guarded::new(Gateway::new(store.clone()), gate);
+    let gateway = Gateway::new(store.clone(), Wheels { linux_tags: config.allow_linux_tags });
+    let guarded = Guarded::new(gateway, gate);
     let app = app(&config, guarded, budget, health, metrics);
     let cut = tokio::select! {
         cut = run(main, ops_server, app, ops, drain.clone()) => cut,
@@ -137,7 +139,8 @@ fn app(config: &Config, guarded: Guarded, budget: Budget, readiness: Readiness, 
         budget,
         readiness,
     };
-    App::new(guarded, limits, rpc, metrics)
+    let proxies = Proxies::new(config.trusted_proxies.clone());
+    App::new(guarded, limits, proxies, rpc, metrics)
 }
 
 /// Each connection is a descriptor, and the usual soft limit is 1024: takes what the hard one allows.

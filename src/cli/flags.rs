@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::builder::{BoolishValueParser, OsStringValueParser, TypedValueParser};
 use clap::{ArgAction, Args};
 use etcetera::BaseStrategy;
+use ipnet::IpNet;
 
 use super::values::{self, AnonymousArg, ChecksumsArg, LogFormatArg, SseArg, SyncArg};
 use crate::config::{self, Config, Invalid, Limits, Location, Log, LogFormat, StoreConfig};
@@ -178,6 +179,8 @@ pub(super) struct ServeFlags {
     #[command(flatten)]
     rpc: RpcFlags,
     #[command(flatten)]
+    wheels: WheelFlags,
+    #[command(flatten)]
     limits: LimitFlags,
 }
 
@@ -187,6 +190,19 @@ struct RpcFlags {
     /// Take symbolic links that lead out of their entry: absolute ones, and those that climb above it
     #[arg(long, env = "LARDER_ALLOW_OUTSIDE_SYMLINKS")]
     allow_outside_symlinks: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Wheel cache")]
+struct WheelFlags {
+    /// Take wheels with plain `linux_*` tags into the shared index too
+    #[arg(long, env = "LARDER_ALLOW_LINUX_TAGS")]
+    allow_linux_tags: bool,
+    /// Addresses and networks of proxies whose Forwarded and X-Forwarded-* headers tell how clients see this server
+    /// [default: nobody's]
+    #[arg(long, env = "LARDER_TRUSTED_PROXIES", value_name = "CIDR", value_delimiter = ',',
+          value_parser = values::network)]
+    trusted_proxies: Vec<IpNet>,
 }
 
 impl ServeFlags {
@@ -204,6 +220,8 @@ impl ServeFlags {
             },
             leftover_age: self.limits.leftover_age,
             allow_outside_symlinks: self.rpc.allow_outside_symlinks,
+            allow_linux_tags: self.wheels.allow_linux_tags,
+            trusted_proxies: self.wheels.trusted_proxies,
             limits: self.limits.limits(),
             log,
         };

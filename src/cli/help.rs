@@ -72,6 +72,26 @@ Examples:
   larder rm --yes artifact/linux_amd64/src/core artifact/darwin_arm64/src/core
   larder rm --all --yes --store s3://bucket/cache";
 
+/// After the help of `larder yank`.
+pub(super) const YANK: &str = "\
+Exits 1 where one of them is not there; the others are yanked all the same. What is yanked stays in the store, and
+installs of its very version go on to work (PEP 592).
+
+Examples:
+  larder yank foo==1.0 --reason 'breaks on leap days'
+  larder yank foo-1.0-cp312-cp312-manylinux_2_28_x86_64.whl --store s3://bucket/cache
+  larder yank foo==1.0 --undo";
+
+/// After the help of `larder unpublish`.
+pub(super) const UNPUBLISH: &str = "\
+Exits 1 where one of them is not there; the others are removed all the same. The record goes first, so no page lists a
+file that is gone. A name that was unpublished may be used again, also for other bytes.
+
+Examples:
+  larder unpublish foo==1.0
+  larder unpublish foo-1.0.tar.gz
+  larder unpublish foo==1.0 --environment cp312-x86_64-debian12";
+
 /// After the help of `larder healthcheck`.
 pub(super) const HEALTHCHECK: &str = "\
 Waits 3 seconds at most. Takes the same LARDER_LISTEN, LARDER_OPS_LISTEN and LARDER_TLS_CERT as

@@ -8,11 +8,14 @@ use std::time::Duration;
 use clap::{CommandFactory, Parser};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Cli, Command, Get, Healthcheck, Ls, Man, Put, Rm, flags, flags::StoreFlags};
+use super::{
+    Cli, Command, Get, Healthcheck, Ls, Man, Named, Put, Rm, Unpublish, Yank, flags, flags::StoreFlags,
+};
 use crate::budget::Budget;
 use crate::config::{Limits, Log};
 use crate::metrics::Metrics;
 use crate::objects::{self, Answer};
+use crate::releases::{self, Action, Job};
 use crate::store::{Kind, Store};
 use crate::{healthcheck, serve, telemetry};
 
@@ -73,6 +76,10 @@ pub async fn run(cli: Cli) -> Exit {
         Command::Get(args) => get(args).await,
         Command::Put(args) => put(args).await,
         Command::Rm(args) => rm(args).await,
+        Command::Yank(Yank { named, reason, undo, store }) => {
+            release(named, if undo { Action::Unyank } else { Action::Yank(reason) }, store).await
+        }
+        Command::Unpublish(Unpublish { named, store }) => release(named, Action::Unpublish, store).await,
         Command::Healthcheck(args) => healthcheck(&args).await,
         Command::Version => print(|out| writeln!(out, "{}", Cli::command().render_version().trim_end())),
         Command::Completions { shell } => print(|out| {
@@ -172,21 +179,22 @@ struct Asked {
 async fn ls(args: Ls) -> Exit {
     let what =
         objects::Ls { targets: args.prefixes, long: args.long, recursive: args.recursive, json: args.json };
-    with_store(args.store, Leaves::Nothing, async |store| objects::ls(store, &what, &mut out()).await).await
+    with_store(args.store, Leaves::Nothing, async |store| ended(objects::ls(store, &what, &mut out()).await))
+        .await
 }
 
 async fn get(args: Get) -> Exit {
     let output = args.output.unwrap_or_else(|| PathBuf::from("-"));
     let leaves = if output.as_os_str() == "-" { Leaves::Nothing } else { Leaves::Something };
     with_store(args.store, leaves, async |store| {
-        objects::get(store, &args.key, &output, args.json, &mut out()).await
+        ended(objects::get(store, &args.key, &output, args.json, &mut out()).await)
     })
     .await
 }
 
 async fn put(args: Put) -> Exit {
     with_store(args.store, Leaves::Something, async |store| {
-        objects::put(store, &args.key, &args.file, args.create, args.json, &mut out()).await
+        ended(objects::put(store, &args.key, &args.file, args.create, args.json, &mut out()).await)
     })
     .await
 }
@@ -195,7 +203,19 @@ async fn rm(args: Rm) -> Exit {
     let Rm { prefixes: targets, dry_run, json, yes, all, store } = args;
     let what = objects::Rm { targets, all, dry_run, json, yes };
     with_store(store, Leaves::Nothing, async |store| {
-        objects::rm(store, &what, ask, &mut out(), &mut io::stderr()).await.map(drop)
+        ended(objects::rm(store, &what, ask, &mut out(), &mut io::stderr()).await.map(drop))
+    })
+    .await
+}
+
+async fn release(named: Named, action: Action, store: StoreFlags) -> Exit {
+    let Named { what, environment, json } = named;
+    let job = Job { what, environment, action, json };
+    with_store(store, Leaves::Nothing, async |store| match releases::run(store, &job, &mut out()).await {
+        Ok(()) => Exit::Done,
+        Err(releases::Error::Output(cause)) if cause.kind() == io::ErrorKind::BrokenPipe => Exit::Done,
+        Err(error @ releases::Error::Domain(_)) => fail(&error, Exit::Store),
+        Err(error @ (releases::Error::Absent(_) | releases::Error::Output(_))) => fail(&error, Exit::Failed),
     })
     .await
 }
@@ -227,11 +247,7 @@ enum Leaves {
 }
 
 /// Opens the store, works on it until the work ends or a signal comes, and closes it.
-async fn with_store(
-    flags: StoreFlags,
-    leaves: Leaves,
-    work: impl AsyncFnOnce(&Store) -> Result<(), objects::Error>,
-) -> Exit {
+async fn with_store(flags: StoreFlags, leaves: Leaves, work: impl AsyncFnOnce(&Store) -> Exit) -> Exit {
     let config = match flags.store() {
         Ok(config) => config,
         Err(error) => return fail(&error, Exit::Usage),
@@ -242,7 +258,7 @@ async fn with_store(
         Err(error) => return fail(&error, Exit::Store),
     };
     let worked = tokio::select! {
-        worked = work(&store) => ended(worked),
+        worked = work(&store) => worked,
         signalled = interrupted(), if leaves == Leaves::Something => match signalled {
             Ok(()) => fail(&io::Error::other("interrupted"), Exit::Failed),
             Err(error) => fail(&error, Exit::Failed),

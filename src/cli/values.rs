@@ -1,10 +1,12 @@
 //! How single flags are read: sizes, times, and the words of a choice.
 
 use std::io::IsTerminal;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bytesize::ByteSize;
 use clap::ValueEnum;
+use ipnet::IpNet;
 
 use crate::config::{Anonymous, Checksums, Sse, Sync};
 
@@ -18,6 +20,13 @@ pub(super) fn size(text: &str) -> Result<u64, &'static str> {
 /// A time: `30s`, `1m 30s`, `250ms`, `1d`.
 pub(super) fn time(text: &str) -> Result<Duration, &'static str> {
     humantime::parse_duration(text).map_err(|_| "a time is 250ms, 30s, 5m, 1d and the like")
+}
+
+/// A network, `10.0.0.0/8` or `fd00::/8`, or one address.
+pub(super) fn network(text: &str) -> Result<IpNet, &'static str> {
+    let text = text.trim();
+    let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+    network.map_err(|_| "a network is 10.0.0.0/8, fd00::/8 or one address")
 }
 
 /// Whether a person reads the log.
@@ -124,6 +133,21 @@ mod tests {
         #[test]
         fn plain_numbers_are_bytes(bytes in any::<u64>()) {
             prop_assert_eq!(size(&bytes.to_string()), Ok(bytes));
+        }
+    }
+
+    #[test]
+    fn networks_are_one_address_or_many() {
+        for (text, network) in [
+            ("10.1.0.0/16", "10.1.0.0/16"),
+            ("127.0.0.1", "127.0.0.1/32"),
+            (" fd00::/8", "fd00::/8"),
+            ("::1", "::1/128"),
+        ] {
+            assert_eq!(network.parse::<IpNet>().ok(), super::network(text).ok(), "{text}");
+        }
+        for text in ["", "localhost", "10.0.0.0/33", "10.0.0.0/", "*"] {
+            assert!(super::network(text).is_err(), "{text}");
         }
     }
 

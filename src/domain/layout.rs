@@ -5,13 +5,18 @@
 //! | `artifact/{os_name}/{package}/{target}/{hash}/{file}` | one output of a Please rule |
 //! | `artifact/{os_name}/{package}/{target}/{hash}/.larder` | the entry's manifest |
 //! | `please/{first 2 hex}/{hex}` | one entry of Please v14 and later |
+//! | `wheels/{index}/{project}/…` | distributions: spelled in [`wheels`] |
 //!
 //! A public format: changed only with a version. Never asks a store.
+
+pub use wheels::WheelKey;
 
 use super::artifact::{self, ArtifactKey, EntryKey, MANIFEST, OsName, TargetKey};
 use super::glob::Glob;
 use super::please::CacheHash;
 use crate::store::{Key, Prefix};
+
+pub mod wheels;
 
 /// The top-level directory of artifacts.
 const ARTIFACT: &str = "artifact";
@@ -28,6 +33,8 @@ pub enum Stored {
     Manifest(EntryKey),
     /// An entry of Please v14 and later.
     Please(CacheHash),
+    /// Something of the wheel cache.
+    Wheel(WheelKey),
 }
 
 impl Stored {
@@ -36,7 +43,7 @@ impl Stored {
         match self {
             Self::Artifact(key) => Some(key.entry()),
             Self::Manifest(entry) => Some(entry.clone()),
-            Self::Please(_) => None,
+            Self::Please(_) | Self::Wheel(_) => None,
         }
     }
 }
@@ -107,7 +114,7 @@ pub fn pleases() -> Prefix {
 
 /// Every place that Larder writes to.
 pub fn rooms() -> Vec<Prefix> {
-    vec![artifacts(), pleases()]
+    vec![artifacts(), pleases(), wheels::all()]
 }
 
 /// The operating system that a place directly below [`artifacts`] is of; `None` for any other.
@@ -128,6 +135,7 @@ pub fn parse(key: &Key) -> Option<Stored> {
             let (shard, hex) = path.split_once('/')?;
             hex.parse().ok().filter(|hash: &CacheHash| hash.shard() == shard).map(Stored::Please)
         }
+        wheels::TOP => wheels::parse(path).map(Stored::Wheel),
         _ => None,
     }
 }
@@ -141,16 +149,20 @@ pub fn settled(key: &Key) -> usize {
             1 + artifact::directories(path)
         }
         Some(Stored::Please(_)) => 2,
+        // All but the last: no directory there has a name that a file could have.
+        Some(Stored::Wheel(_)) => key.as_str().matches('/').count(),
         None => 0,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::wheels::Part;
     use super::{
-        ArtifactKey, CacheHash, EntryKey, Key, Prefix, Stored, artifact, artifacts, directory, entry, glob,
-        manifest, os, os_of, parse, please, pleases, settled, target,
+        ArtifactKey, CacheHash, EntryKey, Key, Prefix, Stored, WheelKey, artifact, artifacts, directory,
+        entry, glob, manifest, os, os_of, parse, please, pleases, settled, target, wheels,
     };
+    use crate::domain::wheels::IndexName;
     use proptest::prelude::*;
 
     const H20: &str = "AAECAwQFBgcICQoLDA0ODxAREhM";
@@ -168,6 +180,26 @@ mod tests {
                 .prop_filter_map("dots", |(p, n)| format!("{p}/{n}").parse().ok().map(Stored::Artifact)),
             path.prop_filter_map("dots", |p| p.parse().ok().map(Stored::Manifest)),
             "[ab0]{16}".prop_map(|hex| Stored::Please(hex.parse().unwrap())),
+            wheel_keys().prop_map(Stored::Wheel),
+        ]
+    }
+
+    /// Keys of the wheel cache.
+    fn wheel_keys() -> impl Strategy<Value = WheelKey> {
+        let index = prop_oneof![
+            Just(IndexName::Shared),
+            "[a-z0-9][a-z0-9._+-]{0,5}".prop_map(|id| IndexName::Built(id.parse().unwrap())),
+        ];
+        let name = "[ab][ab._]{0,3}[ab]-[0-9](\\.[0-9])?(-py3-none-any\\.whl|\\.tar\\.gz|\\.zip)";
+        let part =
+            prop_oneof![Just(Part::Content), Just(Part::Metadata), Just(Part::Record), Just(Part::Yank)];
+        prop_oneof![
+            (index.clone(), name, part).prop_map(|(index, name, part)| WheelKey::File(
+                index,
+                name.parse().unwrap(),
+                part
+            )),
+            (index, "[ab]{1,4}").prop_map(|(index, name)| WheelKey::Snapshot(index, name.parse().unwrap())),
         ]
     }
 
@@ -176,6 +208,7 @@ mod tests {
             Stored::Artifact(file) => artifact(file),
             Stored::Manifest(of) => manifest(of),
             Stored::Please(hash) => please(hash),
+            Stored::Wheel(key) => wheels::spell(key),
         }
     }
 
@@ -190,10 +223,18 @@ mod tests {
                 prop_assert!(os(&of.os()).holds(&key) && artifacts().holds(&key));
                 prop_assert_eq!(os_of(&os(&of.os())), Some(of.os()));
             } else {
-                prop_assert!(pleases().holds(&key));
+                prop_assert!(pleases().holds(&key) || wheels::all().holds(&key));
             }
             let all = key.as_str().split('/').count();
             prop_assert!(settled(&key) >= 2 && settled(&key) < all);
+        }
+
+        #[test]
+        fn records_lie_where_they_are_looked_for(one in wheel_keys()) {
+            if let WheelKey::File(index, name, part) = &one {
+                let listed = wheels::records(index, name.project()).holds(&wheels::spell(&one));
+                prop_assert_eq!(listed, matches!(part, Part::Record | Part::Yank));
+            }
         }
 
         #[test]
@@ -206,7 +247,7 @@ mod tests {
         }
 
         #[test]
-        fn what_parses_spells_the_same(text in "(artifact|please|x)(/[a-z_A-Z0-9.]{1,28}){1,6}") {
+        fn what_parses_spells_the_same(text in "(artifact|please|wheels/shared|wheels/built/e|x)(/[a-z_A-Z0-9.]{1,28}){1,6}") {
             if let Some(stored) = text.parse::<Key>().ok().as_ref().and_then(parse) {
                 let spelled = spell(&stored);
                 prop_assert_eq!(spelled.as_str(), text);

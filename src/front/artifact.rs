@@ -33,7 +33,8 @@ pub(super) fn routes() -> Router<App> {
     let artifacts = || get(fetch).head(look).post(store).delete(drop_target).fallback(verb);
     Router::new()
         .route("/ping", get(async || "pong\n").fallback(async || Failure::Verb("GET, HEAD")))
-        .route("/", delete(drop_all).fallback(async || Failure::Verb("DELETE")))
+        // What else there is at the root is another protocol's.
+        .route("/", delete(drop_all))
         .route("/artifact", artifacts())
         .route("/artifact/", artifacts())
         .route("/artifact/{*path}", artifacts())

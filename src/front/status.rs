@@ -5,7 +5,7 @@
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, VARY, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use tonic::Code;
 
@@ -28,6 +28,10 @@ pub(crate) enum Failure {
     NoRoute,
     /// The route has other verbs: which.
     Verb(&'static str),
+    /// None of the forms that there are is acceptable: which there are.
+    NotAcceptable(&'static str),
+    /// Other contents have the name: one line that says so.
+    Taken(String),
     /// Create-only, and already there.
     Exists,
     /// The name would have to be a file and a directory at once.
@@ -91,6 +95,8 @@ impl Failure {
             Self::Verb(_) => {
                 row(StatusCode::METHOD_NOT_ALLOWED, Code::Unimplemented, "this route does not take that verb")
             }
+            Self::NotAcceptable(_) => row(StatusCode::NOT_ACCEPTABLE, Code::InvalidArgument, "no such form"),
+            Self::Taken(_) => row(StatusCode::CONFLICT, Code::AlreadyExists, "other contents have this name"),
             Self::Exists => row(StatusCode::PRECONDITION_FAILED, Code::AlreadyExists, "it is already there"),
             Self::Conflict => row(
                 StatusCode::CONFLICT,
@@ -126,7 +132,8 @@ impl Failure {
     /// One line for the client.
     pub(crate) fn line(&self) -> String {
         match self {
-            Self::Invalid(why) => why.clone(),
+            Self::Invalid(why) | Self::Taken(why) => why.clone(),
+            Self::NotAcceptable(there) => format!("there are {there}"),
             Self::TooLarge(limit) => format!("the body is larger than the limit of {limit} bytes"),
             Self::Verb(allowed) => format!("this route takes {allowed}"),
             Self::Unsupported(why) => (*why).to_owned(),
@@ -152,6 +159,8 @@ impl Failure {
             | Self::NoRoute
             | Self::Verb(_)
             | Self::TooLarge(_)
+            | Self::NotAcceptable(_)
+            | Self::Taken(_)
             | Self::Conflict
             | Self::Unsupported(_)
             | Self::Exists => Outcome::Invalid,
@@ -180,6 +189,9 @@ impl IntoResponse for Failure {
             Self::Verb(allowed) => {
                 headers.insert(ALLOW, HeaderValue::from_static(allowed));
             }
+            Self::NotAcceptable(_) => {
+                headers.insert(VARY, HeaderValue::from_static("Accept"));
+            }
             Self::Busy | Self::Store(Fault::Unavailable) => {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
             }
@@ -188,6 +200,7 @@ impl IntoResponse for Failure {
             | Self::Absent
             | Self::NoRoute
             | Self::Exists
+            | Self::Taken(_)
             | Self::Conflict
             | Self::TooLarge(_)
             | Self::Stalled
@@ -207,7 +220,7 @@ impl From<BodyError> for Failure {
             BodyError::Incomplete => Self::Incomplete,
             BodyError::Stalled => Self::Stalled,
             BodyError::TooLarge { limit } => Self::TooLarge(limit),
-            BodyError::Length | BodyError::Digest(_) => Self::Invalid(error.to_string()),
+            BodyError::Length | BodyError::Digest(_) | BodyError::Refused => Self::Invalid(error.to_string()),
         }
     }
 }
@@ -235,6 +248,8 @@ mod tests {
             Failure::Absent,
             Failure::NoRoute,
             Failure::Verb("GET, HEAD"),
+            Failure::NotAcceptable("text/html"),
+            Failure::Taken("File already exists".to_owned()),
             Failure::Exists,
             Failure::Conflict,
             Failure::TooLarge(10),

@@ -41,10 +41,19 @@ fn verb(method: &Method, path: &str, protocol: Protocol) -> Verb {
     }
 }
 
-fn protocol(path: &str) -> Protocol {
-    match path.trim_start_matches('/').split('/').next() {
+fn protocol(path: &str, method: &Method) -> Protocol {
+    let mut segments = path.trim_start_matches('/').split('/');
+    let first = match segments.next() {
+        Some("built") => segments.nth(1),
+        first => first,
+    };
+    match first {
+        Some("") if method != Method::DELETE => Protocol::Curdling,
         Some("artifact" | "ping" | "") => Protocol::Artifact,
         Some("please") => Protocol::Please,
+        Some("simple" | "files") => Protocol::Simple,
+        Some("api" | "p" | "s") => Protocol::Curdling,
+        Some("legacy") => Protocol::Legacy,
         Some(service) if service.starts_with("proto.rpc_cache.") || service.starts_with("grpc.") => {
             Protocol::Rpc
         }
@@ -107,7 +116,7 @@ struct Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        let protocol = protocol(self.uri.path());
+        let protocol = protocol(self.uri.path(), &self.method);
         let verb = verb(&self.method, self.uri.path(), protocol);
         let took = self.started.elapsed();
         self.metrics.request(protocol, verb, self.outcome, took);

@@ -132,15 +132,20 @@ impl Survey {
     }
 }
 
-/// What there is to remove, manifests first: nobody is to read what is left of an entry as a whole one.
+/// What there is to remove, manifests and records first: nobody is to read what is left of an entry as a whole one, and
+/// no index is to list a file that is gone.
 fn in_order<'s>(store: &'s Store, places: &'s [Target]) -> BoxStream<'s, Result<Doomed, store::Error>> {
-    let manifests = doomed(store, places).try_filter(|object| ready(is_manifest(object)));
-    let others = doomed(store, places).try_filter(|object| ready(!is_manifest(object)));
-    manifests.chain(others).boxed()
+    let first = doomed(store, places).try_filter(|object| ready(goes_first(object)));
+    let others = doomed(store, places).try_filter(|object| ready(!goes_first(object)));
+    first.chain(others).boxed()
 }
 
-fn is_manifest(object: &Doomed) -> bool {
-    matches!(layout::parse(&object.key), Some(layout::Stored::Manifest(_)))
+fn goes_first(object: &Doomed) -> bool {
+    use layout::{Stored, WheelKey, wheels::Part};
+    matches!(
+        layout::parse(&object.key),
+        Some(Stored::Manifest(_) | Stored::Wheel(WheelKey::File(_, _, Part::Record)))
+    )
 }
 
 fn doomed<'s>(store: &'s Store, places: &'s [Target]) -> BoxStream<'s, Result<Doomed, store::Error>> {

@@ -192,7 +192,8 @@ impl Hub {
     fn service(&self, peer: Peer, activity: &Arc<Activity>) -> Service {
         let Peer { addr: peer, certificate } = peer;
         let (router, activity) = (self.router.clone(), Arc::clone(activity));
-        Service { router, peer, certificate, activity, body_timeout: self.limits.body_timeout }
+        let (encrypted, body_timeout) = (self.tls.is_some(), self.limits.body_timeout);
+        Service { router, peer, certificate, encrypted, activity, body_timeout }
     }
 
     /// Polls a connection to its end, or to the end of our patience.

@@ -26,7 +26,7 @@ use tower::Service as _;
 
 use super::activity::{Activity, LONGEST, Underway};
 use crate::payload::BodyError;
-use crate::peer::Certificate;
+use crate::peer::{Certificate, Encrypted};
 
 /// The router, for one connection.
 #[derive(Debug)]
@@ -34,6 +34,7 @@ pub(super) struct Service {
     pub(super) router: Router,
     pub(super) peer: SocketAddr,
     pub(super) certificate: Option<Certificate>,
+    pub(super) encrypted: bool,
     pub(super) activity: Arc<Activity>,
     pub(super) body_timeout: Duration,
 }
@@ -47,6 +48,9 @@ impl hyper::service::Service<Request<Incoming>> for Service {
         let underway = Some(Underway::begin(&self.activity));
         let mut request = request.map(|body| Upload::new(body, &self.activity, self.body_timeout));
         request.extensions_mut().insert(ConnectInfo(self.peer));
+        if self.encrypted {
+            request.extensions_mut().insert(Encrypted);
+        }
         if let Some(certificate) = &self.certificate {
             request.extensions_mut().insert(certificate.clone());
         }

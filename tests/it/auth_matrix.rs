@@ -116,7 +116,7 @@ fn routes() -> Vec<(&'static str, String, Needs, u16)> {
         ("GET", "/readyz".to_owned(), Needs::Nothing, 503),
         ("GET", "/metrics".to_owned(), Needs::Nothing, 200),
         ("GET", "/nowhere".to_owned(), Needs::Nothing, 404),
-        ("GET", "/".to_owned(), Needs::Nothing, 405),
+        ("PATCH", "/".to_owned(), Needs::Nothing, 405),
         ("PUT", entry("/a"), Needs::Nothing, 405),
         ("POST", please("a"), Needs::Nothing, 405),
         // Artifacts.
@@ -134,6 +134,29 @@ fn routes() -> Vec<(&'static str, String, Needs, u16)> {
         ("DELETE", "/artifact/p/z".to_owned(), Needs::Writer, 200),
         ("DELETE", "/artifact".to_owned(), Needs::Writer, 400),
         ("DELETE", "/".to_owned(), Needs::Admin, 200),
+        // Python's index, and uploads to it.
+        ("GET", "/simple/".to_owned(), Needs::Reader, 200),
+        ("GET", "/simple/absent/".to_owned(), Needs::Reader, 404),
+        ("GET", "/simple/Absent/".to_owned(), Needs::Reader, 301),
+        ("GET", "/built/e/simple/absent/".to_owned(), Needs::Reader, 404),
+        ("GET", format!("/files/{}/a-1.zip", "a".repeat(64)), Needs::Reader, 404),
+        ("HEAD", format!("/files/{}/a-1.zip", "a".repeat(64)), Needs::Reader, 404),
+        ("GET", "/legacy/%2Bsimple/absent/".to_owned(), Needs::Reader, 404),
+        ("POST", "/legacy/".to_owned(), Needs::Writer, 400),
+        ("POST", "/built/e/legacy/".to_owned(), Needs::Writer, 400),
+        ("GET", "/legacy/".to_owned(), Needs::Nothing, 405),
+        ("POST", "/simple/absent/".to_owned(), Needs::Nothing, 405),
+        ("DELETE", "/simple/a/a-1.zip".to_owned(), Needs::Admin, 404),
+        ("PUT", "/simple/a/a-1.zip/yank".to_owned(), Needs::Admin, 404),
+        ("DELETE", "/simple/a/a-1.zip/yank".to_owned(), Needs::Admin, 404),
+        // Curdling.
+        ("GET", "/".to_owned(), Needs::Reader, 200),
+        ("GET", "/api".to_owned(), Needs::Reader, 200),
+        ("GET", "/api/absent".to_owned(), Needs::Reader, 404),
+        ("GET", "/p/a-1.zip".to_owned(), Needs::Reader, 404),
+        ("HEAD", "/p/a-1.zip".to_owned(), Needs::Reader, 404),
+        ("GET", "/s/absent".to_owned(), Needs::Reader, 404),
+        ("PUT", "/p/a-1.zip".to_owned(), Needs::Writer, 400),
         // Please v14 and later.
         ("GET", please("a"), Needs::Reader, 404),
         ("HEAD", please("a"), Needs::Reader, 404),
@@ -169,7 +192,12 @@ async fn every_route_lets_in_whom_it_should() {
                         let said =
                             format!("{setup}: {verb} {path} by {caller} {header:.60?}: {}", answer.text());
                         assert_eq!(answer.status, status, "{said}");
-                        let challenge = (status == 401).then_some(CHALLENGE);
+                        let curdling = verb != "DELETE"
+                            && ["/", "/api", "/p/", "/s/"]
+                                .iter()
+                                .any(|at| if *at == "/" { path == "/" } else { path.starts_with(at) });
+                        let words = if curdling { "Basic realm=\"Login Required\"" } else { CHALLENGE };
+                        let challenge = (status == 401).then_some(words);
                         assert_eq!(answer.header("www-authenticate"), challenge, "{said}");
                         if matches!(status, 401 | 403) && verb != "HEAD" {
                             assert_eq!(answer.text().lines().count(), 1, "{said}");

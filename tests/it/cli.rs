@@ -301,3 +301,44 @@ fn files_come_with_the_usual_permissions() {
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
     assert_eq!(mode(&got), mode(&usual));
 }
+
+/// A distribution, stored as an upload leaves it.
+fn published(files: &[&str]) -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for file in files {
+        let place = dir.path().join("wheels/shared/foo");
+        fs::create_dir_all(place.join(".records")).unwrap();
+        fs::write(place.join(file), "x").unwrap();
+        let record = format!("{{\"filename\":\"{file}\"}}");
+        fs::write(place.join(format!(".records/{file}.json")), record).unwrap();
+    }
+    dir
+}
+
+#[test]
+fn releases_are_yanked_and_that_is_taken_back() {
+    let (wheel, other) = ("foo-1.0-py3-none-any.whl", "foo-1.1.tar.gz");
+    let store = published(&[wheel, "foo-1.0.tar.gz", other]);
+    let yank = |file: &str| store.path().join(format!("wheels/shared/foo/.records/{file}.yank"));
+    let done = format!("yanked {wheel}\nyanked foo-1.0.tar.gz\n");
+    check(&run(&store, &["yank", "Foo==1.0.0", "--reason", "breaks"]), 0, &done);
+    assert_eq!(fs::read_to_string(yank(wheel)).unwrap(), "breaks");
+    assert!(!yank(other).exists());
+    let line = format!("{{\"filename\":\"{wheel}\",\"done\":\"no longer yanked\"}}\n");
+    check(&run(&store, &["yank", "--undo", "--json", wheel]), 0, &line);
+    assert!(!yank(wheel).exists() && yank("foo-1.0.tar.gz").exists());
+    says(&run(&store, &["yank", "foo==7", other]), 1, "there is no file foo==7 in the index");
+    assert!(yank(other).exists(), "what is there is done all the same");
+    check(&run(&store, &["yank", "foo==1.0", "--environment", "e"]), 1, "");
+    says(&run(&store, &["yank", "foo"]), 2, "neither PROJECT==VERSION nor a file's name");
+    says(&run(&store, &["yank", other, "--reason", "a\nb"]), 2, "one line");
+}
+
+#[test]
+fn what_is_unpublished_is_gone() {
+    let (wheel, other) = ("foo-1.0-py3-none-any.whl", "foo-1.1.tar.gz");
+    let store = published(&[wheel, other]);
+    check(&run(&store, &["unpublish", "foo==1.0"]), 0, &format!("unpublished {wheel}\n"));
+    assert_eq!(names(&store), format!("wheels/shared/foo/.records/{other}.json wheels/shared/foo/{other} "));
+    check(&run(&store, &["unpublish", "foo==1.0"]), 1, "");
+}

@@ -23,6 +23,10 @@ manual page, from the same definition.
 
 /// Flags in the pages that are other programs'.
 const FOREIGN: &[&str] = &[
+    "--extra-index-url",
+    "--index-url",
+    "--publish-url",
+    "--repository-url",
     "--build",
     "--bucket",
     "--cacert",

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::faults::rig::{HASH, Patience, Rig, on_each};
 use crate::support::http::{Body, Pattern, bare, request, with_body};
+use crate::support::python::Distribution;
 
 const SMALL: Pattern = Pattern { seed: 1, length: 1000 };
 const MIB: u64 = 1 << 20;
@@ -168,6 +169,32 @@ async fn deletions_cost_a_listing_and_a_batch() {
         rig.lay_out(&[&here, &there]).await;
         rig.costs(bare("DELETE", "/"), 200, &[("ListObjectsV2", 2), ("DeleteObjects", 1)]).await;
         rig.costs(bare("DELETE", "/"), 200, &[("ListObjectsV2", 1)]).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_wheel_cache_costs_what_it_must() {
+    on_each(Patience::Long, async |rig| {
+        let (wheel, source) = (Distribution::pure("a", "1"), Distribution::source("a", "1"));
+        rig.costs(wheel.upload(), 200, &[("PutObject", 3)]).await;
+        rig.costs(source.upload(), 200, &[("PutObject", 2)]).await;
+        rig.costs(wheel.upload(), 200, &[("GetObject", 1), ("PutObject", 1)]).await;
+        let page = || bare("GET", "/simple/a/");
+        rig.costs(page(), 200, &[("ListObjectsV2", 1), ("GetObject", 3), ("PutObject", 1)]).await;
+        rig.costs(page(), 200, &[("ListObjectsV2", 1), ("GetObject", 1)]).await;
+        let tag = rig.client.check(page(), 200).await.header("etag").unwrap().to_owned();
+        let same = conditional("GET", "/simple/a/", ("if-none-match", &tag));
+        rig.costs(same, 304, &[("ListObjectsV2", 1)]).await;
+        // Of a page that was read before only what is new is read.
+        rig.costs(Distribution::pure("a", "2").upload(), 200, &[("PutObject", 3)]).await;
+        rig.costs(page(), 200, &[("ListObjectsV2", 1), ("GetObject", 2), ("PutObject", 1)]).await;
+        rig.costs(bare("GET", "/simple/absent/"), 404, &[("ListObjectsV2", 1)]).await;
+        rig.costs(bare("GET", "/simple/"), 200, &[("ListObjectsV2", 1)]).await;
+        rig.costs(bare("GET", &wheel.path()), 200, &[("GetObject", 1)]).await;
+        rig.costs(bare("HEAD", &wheel.path()), 200, &[("HeadObject", 1)]).await;
+        rig.costs(bare("GET", &format!("{}.metadata", wheel.path())), 200, &[("GetObject", 1)]).await;
+        rig.costs(wheel.form().set("version", "7").post("/legacy/"), 400, &[]).await;
     })
     .await;
 }

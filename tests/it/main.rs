@@ -24,3 +24,4 @@ mod support;
 mod surface;
 mod tls;
 mod turns;
+mod wheels;

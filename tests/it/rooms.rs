@@ -8,7 +8,10 @@ use std::path::{Path, PathBuf};
 const ROOMS: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
     // The command line: arguments to values, values to side jobs.
-    ("cli", &["config", "serve", "healthcheck", "objects", "telemetry", "server", "store"]),
+    (
+        "cli",
+        &["config", "serve", "healthcheck", "objects", "releases", "domain", "telemetry", "server", "store"],
+    ),
     ("config", &["store"]),
     ("telemetry", &["config"]),
     // Puts the three doors together.
@@ -20,6 +23,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("domain", &["store"]),
     ("store", &[]),
     ("objects", &["config", "domain", "store", "cli"]),
+    ("releases", &["domain", "store"]),
     ("healthcheck", &["config"]),
     ("watch", &[]),
     ("payload", &[]),
@@ -33,7 +37,7 @@ const ROOMS: &[(&str, &[&str])] = &[
 const COINS: [&str; 4] = ["payload", "peer", "budget", "metrics"];
 
 /// Each protocol's file: none names another's.
-const PROTOCOLS: [&str; 2] = ["artifact", "please"];
+const PROTOCOLS: [&str; 6] = ["artifact", "please", "rpc", "simple", "legacy", "curdling"];
 
 /// Words that only some files may say: the words, the files that may (a file, or all below a name ending in `/`), why.
 const WORDS: &[(&[&str], &[&str], &str)] = &[

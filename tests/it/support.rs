@@ -11,6 +11,7 @@ pub(crate) mod gateway;
 pub(crate) mod http;
 pub(crate) mod process;
 pub(crate) mod proxy;
+pub(crate) mod python;
 pub(crate) mod rpc;
 pub(crate) mod tls;
 

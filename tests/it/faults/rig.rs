@@ -8,10 +8,11 @@ use std::time::Duration;
 use futures_util::TryStreamExt as _;
 use futures_util::stream;
 use larder::budget::Budget;
-use larder::domain::Gateway;
+use larder::domain::{Gateway, Wheels};
 use larder::front::auth::verify::{Limits as VerifyLimits, Verifier};
 use larder::front::auth::{Gate, Guarded};
 use larder::front::body::BodyLimits;
+use larder::front::origin::Proxies;
 use larder::front::{App, router};
 use larder::metrics::Metrics;
 use larder::payload::{Body, Payload, Want};
@@ -80,10 +81,11 @@ impl Rig {
             let served = Server::bind(loopback(), Limits::default(), counted.clone()).await.expect("a port");
             up.send((served.local_addr(), store.clone())).expect("the test waits");
             let verifier = Verifier::new(&VerifyLimits::default()).expect("randomness");
-            let guarded = Guarded::new(Gateway::new(store), Gate::new(None, verifier));
+            let guarded = Guarded::new(Gateway::new(store, Wheels::default()), Gate::new(None, verifier));
             let app = App::new(
                 guarded,
                 BodyLimits { max_object_size: 1 << 30 },
+                Proxies::default(),
                 crate::support::gateway::rpc(),
                 counted,
             );

@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures_util::TryStreamExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use larder::budget::Budget;
-use larder::domain::{Gateway, layout};
+use larder::domain::{Gateway, Wheels, layout};
 use larder::front::auth::certificates::Certificates;
 use larder::front::auth::groups::Groups;
 use larder::front::auth::htpasswd::Users;
@@ -18,6 +18,7 @@ use larder::front::auth::verify::{self, Verifier};
 use larder::front::auth::{Gate, Guarded, Listed as Known};
 use larder::front::body::BodyLimits;
 use larder::front::ops::{Ops, Readiness};
+use larder::front::origin::Proxies;
 use larder::front::{App, router, rpc};
 use larder::metrics::{Metrics, RequestLabels};
 use larder::server::tls::Tls;
@@ -48,6 +49,10 @@ pub(crate) struct Options {
     pub(crate) tls: Option<Tls>,
     /// What certificates of clients are worth.
     pub(crate) certificates: Option<Certificates>,
+    /// What the wheel cache takes.
+    pub(crate) wheels: Wheels,
+    /// Whose word on where clients see it counts.
+    pub(crate) proxies: Proxies,
     /// What passwords may cost. Failures are told at once.
     pub(crate) verify: verify::Limits,
     /// What peers may take. A body may be silent for 2 s.
@@ -65,6 +70,8 @@ impl Default for Options {
             max_object_size: 1 << 30,
             tls: None,
             certificates: None,
+            wheels: Wheels::default(),
+            proxies: Proxies::default(),
             verify: verify::Limits { delay: Duration::ZERO, ..verify::Limits::default() },
             server: Limits { body_timeout: Duration::from_secs(2), workers: 2, ..Limits::default() },
             store_requests: 256,
@@ -199,7 +206,8 @@ impl TestGateway {
             let here = (server.local_addr(), std::thread::current().id(), store.clone());
             tell.send(here).expect("the test waits for the address");
             let limits = BodyLimits { max_object_size: options.max_object_size };
-            let app = App::new(Guarded::new(Gateway::new(store), gate), limits, rpc(), counted.clone());
+            let guarded = Guarded::new(Gateway::new(store, options.wheels), gate);
+            let app = App::new(guarded, limits, options.proxies, rpc(), counted.clone());
             let ops = Ops { readiness: Readiness::default(), metrics: counted, budget: Budget::new(BUDGET) };
             server.run(router(app, Some(ops)), Drain::new()).await;
         });

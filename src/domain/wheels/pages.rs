@@ -1,0 +1,313 @@
+//! What an index tells: its projects, a project's page, its files.
+//!
+//! A page is one listing of the project's records and what they say. Records never change, so the listing by itself tells
+//! whether a page that was read before is still the page: its fingerprint is the page's validator, and the key to a
+//! snapshot, so that one does not read a thousand records for the next one. A snapshot that is missing, old or
+//! damaged costs time and nothing else.
+
+use std::collections::HashMap;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use super::filename::DistributionFilename;
+use super::name::{IndexName, ProjectName};
+use super::record::{Record, hex};
+use crate::domain::layout::wheels::Part;
+use crate::domain::layout::{self, Stored, WheelKey};
+use crate::domain::{Error, Reads};
+use crate::payload::{Body, Meta, Object, Want};
+use crate::store::{Listed, Listing, Put, Store};
+
+/// Records that are read at a time.
+const AT_ONCE: usize = 16;
+
+/// A listing of a project's records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shelf {
+    index: IndexName,
+    project: ProjectName,
+    fingerprint: String,
+    lines: Vec<Line>,
+}
+
+/// A record, or a yank marker, as it is listed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Line {
+    filename: DistributionFilename,
+    part: Part,
+    stamp: Stamp,
+}
+
+/// What tells an object from its successor under the same name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Stamp {
+    size: u64,
+    /// Nanoseconds since 1970.
+    modified: u64,
+}
+
+/// A file of a page.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// What its record says.
+    pub record: Record,
+    /// Why it is yanked, perhaps with no reason; `None` where it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub yanked: Option<String>,
+    stamp: Stamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    yank: Option<Stamp>,
+}
+
+/// A project's page: its files, in the order of their names.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Page {
+    /// The files.
+    pub files: Vec<Entry>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Snapshot {
+    fingerprint: String,
+    files: Vec<Entry>,
+}
+
+/// A file of a page before its record is read.
+struct Wanted {
+    filename: DistributionFilename,
+    stamp: Stamp,
+    yank: Option<Stamp>,
+}
+
+impl Stamp {
+    fn of(size: u64, modified: SystemTime) -> Self {
+        let since = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self { size, modified: u64::try_from(since.as_nanos()).unwrap_or(u64::MAX) }
+    }
+}
+
+impl Shelf {
+    /// Changes whenever the page does: lower-case hex.
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
+    }
+
+    /// Whose page it is.
+    pub fn project(&self) -> &ProjectName {
+        &self.project
+    }
+
+    /// Its files, in the order of their names.
+    pub fn filenames(&self) -> impl Iterator<Item = &DistributionFilename> {
+        self.lines.iter().filter(|line| line.part == Part::Record).map(|line| &line.filename)
+    }
+
+    fn wanted(&self) -> Vec<Wanted> {
+        let yanks: HashMap<&str, Stamp> = self
+            .lines
+            .iter()
+            .filter(|line| line.part == Part::Yank)
+            .map(|line| (line.filename.as_str(), line.stamp))
+            .collect();
+        let records = self.lines.iter().filter(|line| line.part == Part::Record);
+        let wanted = records.map(|line| Wanted {
+            filename: line.filename.clone(),
+            stamp: line.stamp,
+            yank: yanks.get(line.filename.as_str()).copied(),
+        });
+        wanted.collect()
+    }
+}
+
+impl Page {
+    /// Every release that has a file, oldest first.
+    pub fn versions(&self) -> Vec<&str> {
+        let parsed = self.files.iter().filter_map(|entry| {
+            let version: pep440_rs::Version = entry.record.version.parse().ok()?;
+            Some((version, entry.record.version.as_str()))
+        });
+        let mut versions: Vec<_> = parsed.collect();
+        versions.sort();
+        versions.dedup_by(|a, b| a.0 == b.0);
+        versions.into_iter().map(|(_, text)| text).collect()
+    }
+}
+
+impl Reads {
+    /// The projects of an index, in the order of their names. One request for each thousand.
+    pub async fn projects(&self, index: &IndexName) -> Result<Vec<ProjectName>, Error> {
+        let level = Listing { shallow: true, ..Listing::default() };
+        let lines: Vec<Listed> = self.store.list(&layout::wheels::index(index), level).try_collect().await?;
+        let projects = lines.iter().filter_map(|line| match line {
+            Listed::Prefix(place) => layout::wheels::project_of(index, place),
+            Listed::Object { .. } => None,
+        });
+        Ok(projects.collect())
+    }
+
+    /// The records of a project; `None` where it has none. One request for each thousand.
+    pub async fn shelf(&self, index: &IndexName, project: &ProjectName) -> Result<Option<Shelf>, Error> {
+        let place = layout::wheels::records(index, project);
+        let mut listing = self.store.list(&place, Listing::default());
+        let (mut lines, mut hash) = (Vec::new(), Sha256::new());
+        while let Some(line) = listing.try_next().await? {
+            let Listed::Object { key, size, modified } = line else { continue };
+            let Some(Stored::Wheel(WheelKey::File(_, filename, part))) = layout::parse(&key) else {
+                continue;
+            };
+            let stamp = Stamp::of(size, modified);
+            hash.update(key.as_str());
+            hash.update([0]);
+            hash.update(stamp.size.to_be_bytes());
+            hash.update(stamp.modified.to_be_bytes());
+            lines.push(Line { filename, part, stamp });
+        }
+        if !lines.iter().any(|line| line.part == Part::Record) {
+            return Ok(None);
+        }
+        let fingerprint = hex(hash.finalize().get(..16).unwrap_or_default());
+        Ok(Some(Shelf { index: index.clone(), project: project.clone(), fingerprint, lines }))
+    }
+
+    /// The page that a listing is of. One request where it was read before; where it was not, one for each record that
+    /// is new, and one that leaves it for the next reader.
+    pub async fn page(&self, shelf: &Shelf) -> Result<Page, Error> {
+        let old = self.snapshot(shelf).await?;
+        let mut known: HashMap<String, Entry> = HashMap::new();
+        if let Some(old) = old {
+            if old.fingerprint == shelf.fingerprint {
+                return Ok(Page { files: old.files });
+            }
+            known.extend(old.files.into_iter().map(|entry| (entry.record.filename.clone(), entry)));
+        }
+        let entries = shelf.wanted().into_iter().map(|wanted| {
+            let known = known.remove(wanted.filename.as_str());
+            read(self.store.clone(), shelf.index.clone(), wanted, known)
+        });
+        let entries: Vec<Option<Entry>> = stream::iter(entries).buffered(AT_ONCE).try_collect().await?;
+        let whole = entries.iter().all(Option::is_some);
+        let files: Vec<Entry> = entries.into_iter().flatten().collect();
+        if whole {
+            self.leave(shelf, &files).await;
+        }
+        Ok(Page { files })
+    }
+
+    async fn snapshot(&self, shelf: &Shelf) -> Result<Option<Snapshot>, Error> {
+        let key = layout::wheels::snapshot(&shelf.index, &shelf.project);
+        let object = match self.store.get(&key, &Want::default()).await {
+            Ok(object) => object,
+            Err(error) if error.kind == crate::store::Kind::Corrupt => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let Some(Object { body: Body::Whole(content), .. }) = object else { return Ok(None) };
+        let Ok(json) = content.collect().await else { return Ok(None) };
+        Ok(serde_json::from_slice(&json).ok())
+    }
+
+    /// Leaves a page for its next reader. That may fail: it can be derived again.
+    async fn leave(&self, shelf: &Shelf, files: &[Entry]) {
+        let snapshot = Snapshot { fingerprint: shelf.fingerprint.clone(), files: files.to_vec() };
+        let Ok(json) = serde_json::to_vec(&snapshot) else { return };
+        let key = layout::wheels::snapshot(&shelf.index, &shelf.project);
+        let how = Put { settled: layout::settled(&key), ..Put::default() };
+        if let Err(error) = self.store.put(&key, bytes::Bytes::from(json).into(), how).await {
+            tracing::debug!(cause = %error, "a snapshot could not be left");
+        }
+    }
+
+    /// A file's bytes. One request. With `sha256` only if it is that file, as far as its writer noted it.
+    pub async fn distribution(
+        &self,
+        index: &IndexName,
+        filename: &DistributionFilename,
+        sha256: Option<&str>,
+        want: &Want,
+    ) -> Result<Option<Object>, Error> {
+        let key = layout::wheels::file(index, filename, Part::Content);
+        let object = self.store.get(&key, want).await?;
+        Ok(object.filter(|object| is_marked(&object.meta, sha256)))
+    }
+
+    /// About a file. One request, two for a miss.
+    pub async fn distribution_meta(
+        &self,
+        index: &IndexName,
+        filename: &DistributionFilename,
+        sha256: Option<&str>,
+    ) -> Result<Option<Meta>, Error> {
+        let key = layout::wheels::file(index, filename, Part::Content);
+        let meta = self.store.head(&key).await?;
+        if meta.is_none() {
+            self.store.confirm_absence().await?;
+        }
+        Ok(meta.filter(|meta| is_marked(meta, sha256)))
+    }
+
+    /// A wheel's metadata. One request.
+    pub async fn distribution_metadata(
+        &self,
+        index: &IndexName,
+        filename: &DistributionFilename,
+        want: &Want,
+    ) -> Result<Option<Object>, Error> {
+        let key = layout::wheels::file(index, filename, Part::Metadata);
+        Ok(self.store.get(&key, want).await?)
+    }
+}
+
+fn is_marked(meta: &Meta, sha256: Option<&str>) -> bool {
+    match (&meta.mark, sha256) {
+        (Some(mark), Some(sha256)) => mark == sha256,
+        (None, _) | (_, None) => true,
+    }
+}
+
+/// One file of a page: as it is known, or read. `None` where its record has just gone, or is none.
+async fn read(
+    store: Store,
+    index: IndexName,
+    wanted: Wanted,
+    known: Option<Entry>,
+) -> Result<Option<Entry>, Error> {
+    let Wanted { filename, stamp, yank } = wanted;
+    let known = known.filter(|known| known.stamp == stamp);
+    if let Some(known) = &known
+        && known.yank == yank
+    {
+        return Ok(Some(known.clone()));
+    }
+    let record = match known {
+        Some(known) => Some(known.record),
+        None => match small(&store, &layout::wheels::file(&index, &filename, Part::Record)).await? {
+            Some(json) => {
+                let record = Record::parse(&filename, &json);
+                if record.is_none() {
+                    tracing::warn!(%filename, "the record of a file is damaged: its page leaves it out");
+                }
+                record
+            }
+            None => None,
+        },
+    };
+    let Some(record) = record else { return Ok(None) };
+    let yanked = match yank {
+        None => None,
+        Some(_) => {
+            let reason = small(&store, &layout::wheels::file(&index, &filename, Part::Yank)).await?;
+            reason.map(|reason| String::from_utf8_lossy(&reason).trim().to_owned())
+        }
+    };
+    Ok(Some(Entry { record, yanked, stamp, yank }))
+}
+
+async fn small(store: &Store, key: &crate::store::Key) -> Result<Option<bytes::Bytes>, Error> {
+    let Some(object) = store.get(key, &Want::default()).await? else { return Ok(None) };
+    match object.body {
+        Body::Whole(content) => Ok(Some(content.collect().await?)),
+        Body::Part { .. } | Body::Unchanged | Body::Unsatisfiable => Ok(None),
+    }
+}

@@ -1,0 +1,371 @@
+//! Taking a distribution in: its bytes, then its metadata, then its record, which is the commit.
+//!
+//! Bytes are stored while they arrive, under the file's own name and only where nothing is there; the file is looked at
+//! on the way, and one that is not good ends as a body that broke, which leaves nothing. Who finds bytes without a record
+//! (their writer died, or is about to go on) looks at them and writes the record himself: a file that is there as a
+//! whole is never lost, and never stands in the way of itself.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use futures_util::stream::{self, BoxStream, StreamExt as _};
+use tokio::sync::oneshot;
+
+use super::filename::{DistributionFilename, Kind};
+use super::inspect::{Inspected, Inspector, Unsound};
+use super::name::{IndexName, ProjectName};
+use super::record::{Record, hex};
+use crate::budget::FREE;
+use crate::domain::layout::wheels::{self as layout, Part};
+use crate::domain::{Error, Fault, Writes};
+use crate::payload::{Body, BodyError, Payload, Want};
+use crate::store::{Mode, Put, PutError, Stored};
+
+/// What a sender claims of a file, beside its name. What is not claimed is not checked.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Claims {
+    /// Whose it is.
+    pub project: Option<ProjectName>,
+    /// Of which release.
+    pub version: Option<pep440_rs::Version>,
+    /// Built (`true`) or source.
+    pub wheel: Option<bool>,
+    /// SHA-256 of the bytes.
+    pub sha256: Option<[u8; 32]>,
+    /// BLAKE2b of 256 bits.
+    pub blake2: Option<[u8; 32]>,
+    /// MD5.
+    pub md5: Option<[u8; 16]>,
+}
+
+/// A file that is offered.
+pub struct Offer {
+    /// Its name.
+    pub filename: DistributionFilename,
+    /// Its SHA-256, where it is claimed before the bytes come.
+    pub sha256: Option<[u8; 32]>,
+    /// Its bytes.
+    pub body: BoxStream<'static, Result<Bytes, BodyError>>,
+    /// What is claimed of it, or why the sender's message is not taken: known once the body has ended.
+    pub claims: oneshot::Receiver<Result<Claims, String>>,
+}
+
+impl std::fmt::Debug for Offer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Offer").field("filename", &self.filename).finish_non_exhaustive()
+    }
+}
+
+/// How an upload ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Landed {
+    /// It is in its index now.
+    Stored,
+    /// The same bytes were there.
+    Same,
+}
+
+/// Why a file is refused. Nothing of it is stored. Each prints as one line that a client may see.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// It is not what its name says.
+    #[error(transparent)]
+    Unsound(#[from] Unsound),
+    /// The sender's message is not good.
+    #[error("{0}")]
+    Form(String),
+    /// The sender claims one thing, and the file is another.
+    #[error("the {0} that was sent does not agree with the file")]
+    Claim(&'static str),
+    /// Its place is an environment's index.
+    #[error(
+        "{0} says nothing of the libc that the wheel was built for, so it could break other machines: it belongs \
+         to the index of its environment, /built/ENVIRONMENT/legacy/"
+    )]
+    Platform(String),
+    /// Other bytes have the name.
+    #[error(
+        "File already exists ({0}), with other contents. A file's contents never change: use another version or build number"
+    )]
+    Taken(DistributionFilename),
+}
+
+/// Why an upload failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UploadError {
+    /// The file, or what was said of it.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// The connection or the store.
+    #[error(transparent)]
+    Failed(#[from] Error),
+}
+
+/// A body on its way, and what it turns out to be. Shared, for a store may leave a body that it does not need.
+struct Arriving {
+    body: BoxStream<'static, Result<Bytes, BodyError>>,
+    filename: DistributionFilename,
+    inspector: Option<Inspector>,
+    claims: oneshot::Receiver<Result<Claims, String>>,
+    large: Arc<tokio::sync::Semaphore>,
+    permit: Option<tokio::sync::OwnedSemaphorePermit>,
+    end: Option<Result<Inspected, End>>,
+}
+
+/// Why a body did not end well.
+#[derive(Debug, Clone)]
+enum End {
+    Refused(Refused),
+    Broken(BodyError),
+}
+
+type Shared = Arc<tokio::sync::Mutex<Arriving>>;
+
+impl Arriving {
+    async fn next(&mut self) -> Option<Result<Bytes, BodyError>> {
+        if self.end.is_some() {
+            return None;
+        }
+        let end = match self.body.next().await {
+            Some(Ok(chunk)) => match self.look(&chunk).await {
+                Ok(()) => return Some(Ok(chunk)),
+                Err(why) => Err(End::Refused(why.into())),
+            },
+            Some(Err(error)) => Err(self.broken(error)),
+            None => self.verdict(),
+        };
+        let error = match &end {
+            Ok(_) => None,
+            Err(End::Refused(_)) => {
+                let rest = std::mem::replace(&mut self.body, stream::empty().boxed());
+                drain(rest).await;
+                Some(Err(BodyError::Refused))
+            }
+            Err(End::Broken(error)) => Some(Err(*error)),
+        };
+        self.end = Some(end);
+        error
+    }
+
+    async fn look(&mut self, chunk: &[u8]) -> Result<(), Unsound> {
+        let Some(inspector) = &mut self.inspector else { return Ok(()) };
+        inspector.push(chunk)?;
+        if inspector.held() > FREE && self.permit.is_none() {
+            // Few files have metadata of this size; whoever holds some waits for nobody else.
+            self.permit = Arc::clone(&self.large).acquire_owned().await.ok();
+        }
+        Ok(())
+    }
+
+    /// A body that its sender's message made end.
+    fn broken(&mut self, error: BodyError) -> End {
+        match self.claims.try_recv() {
+            Ok(Err(why)) => End::Refused(Refused::Form(why)),
+            Ok(Ok(_)) | Err(_) => End::Broken(error),
+        }
+    }
+
+    fn verdict(&mut self) -> Result<Inspected, End> {
+        let refused = |why: Unsound| End::Refused(why.into());
+        let claims = match self.claims.try_recv() {
+            Ok(Ok(claims)) => claims,
+            Ok(Err(why)) => return Err(End::Refused(Refused::Form(why))),
+            Err(_) => return Err(End::Broken(BodyError::Incomplete)),
+        };
+        let inspector = self.inspector.take().ok_or(End::Broken(BodyError::Incomplete))?;
+        claims.check_name(&self.filename).map_err(End::Refused)?;
+        let found = inspector.finish().map_err(refused)?;
+        claims.check(&found).map_err(End::Refused)?;
+        Ok(found)
+    }
+}
+
+impl Claims {
+    /// Holds what was claimed against what arrived.
+    fn check(&self, found: &Inspected) -> Result<(), Refused> {
+        let digests = &found.digests;
+        let right = |claimed: bool, what| if claimed { Ok(()) } else { Err(Refused::Claim(what)) };
+        right(self.sha256.is_none_or(|sum| sum == digests.sha256), "sha256_digest")?;
+        right(self.blake2.is_none_or(|sum| sum == digests.blake2), "blake2_256_digest")?;
+        right(self.md5.is_none_or(|sum| sum == digests.md5), "md5_digest")
+    }
+
+    /// Holds what was claimed against the file's name.
+    ///
+    /// # Errors
+    /// What disagrees.
+    pub fn check_name(&self, filename: &DistributionFilename) -> Result<(), Refused> {
+        let right = |claimed: bool, what| if claimed { Ok(()) } else { Err(Refused::Claim(what)) };
+        right(self.project.as_ref().is_none_or(|name| name == filename.project()), "name")?;
+        right(self.version.as_ref().is_none_or(|version| version == filename.version()), "version")?;
+        right(self.wheel.is_none_or(|wheel| wheel == filename.is_wheel()), "filetype")
+    }
+}
+
+impl Writes {
+    /// Takes a file in. Three requests to the store for a new wheel of up to 8 MiB, two where it was there.
+    ///
+    /// # Errors
+    /// What is refused leaves nothing. Where the store fails after the bytes were stored, the same upload again, or any
+    /// other under the same name, brings them into the index.
+    pub async fn distribution(&self, index: &IndexName, offer: Offer) -> Result<Landed, UploadError> {
+        let filename = offer.filename.clone();
+        if let Some(tag) = misplaced(index, &filename).filter(|_| !self.wheels.linux_tags) {
+            drain(offer.body).await;
+            return Err(Refused::Platform(tag).into());
+        }
+        let how = Put { mode: Mode::Create, mark: offer.sha256.map(|sum| hex(&sum)), settled: 0 };
+        let arriving = self.arriving(offer);
+        let key = layout::file(index, &filename, Part::Content);
+        let how = Put { settled: crate::domain::layout::settled(&key), ..how };
+        let put = self.store.put(&key, Payload::new(None, stream_of(&arriving)), how).await;
+        let stored = match put {
+            Ok(stored) => Some(stored),
+            // Why it broke is known better here.
+            Err(PutError::Body(_)) => None,
+            Err(PutError::Store(error)) => return Err(Error::from(error).into()),
+        };
+        let found = finish(&arriving).await?;
+        match stored {
+            Some(Stored::Done { .. }) => self.commit(index, &filename, &found).await,
+            Some(Stored::Exists) => self.settle(index, &filename, &found).await,
+            None => Err(Error::Body(BodyError::Incomplete).into()),
+        }
+    }
+
+    fn arriving(&self, offer: Offer) -> Shared {
+        Arc::new(tokio::sync::Mutex::new(Arriving {
+            body: offer.body.fuse().boxed(),
+            inspector: Some(Inspector::new(&offer.filename)),
+            filename: offer.filename,
+            claims: offer.claims,
+            large: Arc::clone(&self.large),
+            permit: None,
+            end: None,
+        }))
+    }
+
+    /// Bytes are there, whoever stored them: makes sure that they are in the index, and says whether they are ours.
+    async fn settle(
+        &self,
+        index: &IndexName,
+        filename: &DistributionFilename,
+        ours: &Inspected,
+    ) -> Result<Landed, UploadError> {
+        if let Some(record) = self.record(index, filename).await? {
+            return compare(&record, filename, ours);
+        }
+        let theirs = self.look(index, filename).await?;
+        let landed = self.commit(index, filename, &theirs).await?;
+        if theirs.digests.sha256 == ours.digests.sha256 {
+            return Ok(landed);
+        }
+        Err(Refused::Taken(filename.clone()).into())
+    }
+
+    /// Writes metadata and record of bytes that are stored.
+    async fn commit(
+        &self,
+        index: &IndexName,
+        filename: &DistributionFilename,
+        found: &Inspected,
+    ) -> Result<Landed, UploadError> {
+        if let Some(metadata) = &found.metadata {
+            let key = layout::file(index, filename, Part::Metadata);
+            self.small(&key, metadata.clone(), Mode::Replace).await?;
+        }
+        let record = Record::new(filename, found, SystemTime::now());
+        let key = layout::file(index, filename, Part::Record);
+        match self.small(&key, record.to_json().into(), Mode::Create).await? {
+            Stored::Done { .. } => Ok(Landed::Stored),
+            Stored::Exists => match self.record(index, filename).await? {
+                Some(record) => compare(&record, filename, found),
+                None => Err(Error::Store(Fault::Unavailable).into()),
+            },
+        }
+    }
+
+    async fn small(&self, key: &crate::store::Key, bytes: Bytes, mode: Mode) -> Result<Stored, Error> {
+        let how = Put { mode, settled: crate::domain::layout::settled(key), mark: None };
+        Ok(self.store.put(key, Payload::from(bytes), how).await?)
+    }
+
+    async fn record(
+        &self,
+        index: &IndexName,
+        filename: &DistributionFilename,
+    ) -> Result<Option<Record>, Error> {
+        let key = layout::file(index, filename, Part::Record);
+        let Some(object) = self.store.get(&key, &Want::default()).await? else { return Ok(None) };
+        let Body::Whole(content) = object.body else { return Err(Error::Store(Fault::Corrupt)) };
+        let json = content.collect().await.map_err(Error::from)?;
+        Record::parse(filename, &json).map(Some).ok_or(Error::Store(Fault::Corrupt))
+    }
+
+    /// Looks at bytes that are stored.
+    async fn look(
+        &self,
+        index: &IndexName,
+        filename: &DistributionFilename,
+    ) -> Result<Inspected, UploadError> {
+        let key = layout::file(index, filename, Part::Content);
+        let object = self.store.get(&key, &Want::default()).await.map_err(Error::from)?;
+        // Deleted just now: the same upload again finds room.
+        let Some(object) = object else { return Err(Error::Store(Fault::Unavailable).into()) };
+        let Body::Whole(content) = object.body else { return Err(Error::Store(Fault::Corrupt).into()) };
+        let (mut stream, mut inspector) = (content.into_stream(), Inspector::new(filename));
+        while let Some(chunk) = stream.next().await {
+            let chunk = chunk.map_err(Error::from)?;
+            // What an operator laid there is not this sender's to mend.
+            inspector.push(&chunk).map_err(|_| Refused::Taken(filename.clone()))?;
+        }
+        Ok(inspector.finish().map_err(|_| Refused::Taken(filename.clone()))?)
+    }
+}
+
+/// The platform tag for which a file's place is another index.
+fn misplaced(index: &IndexName, filename: &DistributionFilename) -> Option<String> {
+    match filename.kind() {
+        Kind::Source(_) => None,
+        Kind::Wheel { platform, .. } => {
+            platform.split('.').find(|tag| !index.takes_platform(tag)).map(str::to_owned)
+        }
+    }
+}
+
+/// Takes what is left: its sender reads the answer once it has sent all.
+async fn drain(mut body: BoxStream<'static, Result<Bytes, BodyError>>) {
+    while let Some(Ok(_)) = body.next().await {}
+}
+
+fn compare(
+    record: &Record,
+    filename: &DistributionFilename,
+    ours: &Inspected,
+) -> Result<Landed, UploadError> {
+    if record.sha256 == hex(&ours.digests.sha256) {
+        return Ok(Landed::Same);
+    }
+    Err(Refused::Taken(filename.clone()).into())
+}
+
+fn stream_of(arriving: &Shared) -> impl futures_util::Stream<Item = Result<Bytes, BodyError>> + Send + use<> {
+    let arriving = Arc::clone(arriving);
+    stream::unfold(arriving, async |arriving| {
+        let next = arriving.lock().await.next().await?;
+        Some((next, arriving))
+    })
+}
+
+/// What arrived, once all of it has: also where the store left the rest, for its sender reads no answer before.
+async fn finish(arriving: &Shared) -> Result<Inspected, UploadError> {
+    let mut arriving = arriving.lock().await;
+    while arriving.next().await.is_some() {}
+    match arriving.end.take() {
+        Some(Ok(found)) => Ok(found),
+        Some(Err(End::Refused(why))) => Err(why.into()),
+        Some(Err(End::Broken(error))) => Err(Error::Body(error).into()),
+        None => Err(Error::Body(BodyError::Incomplete).into()),
+    }
+}
