@@ -50,10 +50,7 @@ pub(super) fn routes() -> Router<App> {
             .route(&format!("{at}/simple/"), get(page).fallback(verbs))
             .route(&format!("{at}/simple/{{project}}"), get(page).fallback(verbs))
             .route(&format!("{at}/simple/{{project}}/"), get(page).fallback(verbs))
-            .route(&format!("{at}/files/{{digest}}/{{file}}"), get(fetch).head(look).fallback(verbs))
-            // Where hatch looks, below the address it uploads to.
-            .route(&format!("{at}/legacy/%2Bsimple/{{project}}/"), get(page).fallback(verbs))
-            .route(&format!("{at}/legacy/+simple/{{project}}/"), get(page).fallback(verbs));
+            .route(&format!("{at}/files/{{digest}}/{{file}}"), get(fetch).head(look).fallback(verbs));
     }
     router
 }
@@ -78,8 +75,8 @@ fn place(uri: &Uri) -> Result<(IndexName, Vec<Cow<'_, str>>, bool), Failure> {
 enum Target {
     /// The list of projects.
     Projects(IndexName),
-    /// A project, and the way from its page up to where files are.
-    Project(IndexName, ProjectName, &'static str),
+    /// A project.
+    Project(IndexName, ProjectName),
     /// Another spelling of one of them.
     Moved(String),
 }
@@ -87,10 +84,8 @@ enum Target {
 impl Target {
     fn parse(uri: &Uri) -> Result<Self, Failure> {
         let (index, segments, slash) = place(uri)?;
-        let (name, up) = match segments.as_slice() {
-            // Where hatch looks.
-            [_, _, name] => (name, "../../.."),
-            [_, name] => (name, "../.."),
+        let name = match segments.as_slice() {
+            [_, name] => name,
             _ if slash => return Ok(Self::Projects(index)),
             _ => return Ok(Self::Moved("simple/".to_owned())),
         };
@@ -99,17 +94,17 @@ impl Target {
         Ok(match (slash, project.as_str() == name) {
             (false, _) => Self::Moved(format!("{project}/")),
             (true, false) => Self::Moved(format!("../{project}/")),
-            (true, true) => Self::Project(index, project, up),
+            (true, true) => Self::Project(index, project),
         })
     }
 }
 
 async fn page(Reader(reads): Reader, request: Request) -> Result<Response, Failure> {
     let (parts, _) = request.into_parts();
-    let (index, project, up) = match Target::parse(&parts.uri)? {
+    let (index, project) = match Target::parse(&parts.uri)? {
         Target::Moved(to) => return Ok(moved(&to)),
         Target::Projects(index) => return projects(&reads, &index, &parts).await,
-        Target::Project(index, project, up) => (index, project, up),
+        Target::Project(index, project) => (index, project),
     };
     let form = accept::choose(&parts.headers).ok_or(Failure::NotAcceptable(accept::OFFERED))?;
     let shelf = reads.shelf(&index, &project).await?.ok_or(Failure::Absent)?;
@@ -119,8 +114,8 @@ async fn page(Reader(reads): Reader, request: Request) -> Result<Response, Failu
     }
     let page = reads.page(&shelf).await?;
     let text = match form {
-        Form::Json => pages::project_json(&project, &page, up),
-        Form::Html | Form::VersionedHtml => pages::project_html(&project, &page, up),
+        Form::Json => pages::project_json(&project, &page),
+        Form::Html | Form::VersionedHtml => pages::project_html(&project, &page),
     };
     Ok(answer(form, &tag, Some(text)))
 }

@@ -141,7 +141,6 @@ fn routes() -> Vec<(&'static str, String, Needs, u16)> {
         ("GET", "/built/e/simple/absent/".to_owned(), Needs::Reader, 404),
         ("GET", format!("/files/{}/a-1.zip", "a".repeat(64)), Needs::Reader, 404),
         ("HEAD", format!("/files/{}/a-1.zip", "a".repeat(64)), Needs::Reader, 404),
-        ("GET", "/legacy/%2Bsimple/absent/".to_owned(), Needs::Reader, 404),
         ("POST", "/legacy/".to_owned(), Needs::Writer, 400),
         ("POST", "/built/e/legacy/".to_owned(), Needs::Writer, 400),
         ("GET", "/legacy/".to_owned(), Needs::Nothing, 405),

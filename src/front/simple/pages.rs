@@ -14,10 +14,13 @@ const VERSION: &str = "1.1";
 /// What is escaped in a link: some clients take `+` for a blank.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'.').remove(b'_').remove(b'-').remove(b'!');
 
-/// A file's link, where `up` leads from its page to the directory above `files/`.
-fn link(entry: &Entry, up: &str) -> String {
+/// From a project's page up to the directory above `files/`.
+const UP: &str = "../..";
+
+/// A file's link.
+fn link(entry: &Entry) -> String {
     let name = utf8_percent_encode(&entry.record.filename, ESCAPED);
-    format!("{up}/files/{}/{name}", entry.record.sha256)
+    format!("{UP}/files/{}/{name}", entry.record.sha256)
 }
 
 /// Text within an element or a quoted attribute.
@@ -58,13 +61,13 @@ pub(super) fn projects_json(projects: &[ProjectName]) -> String {
 }
 
 /// A project's files.
-pub(super) fn project_html(project: &ProjectName, page: &Page, up: &str) -> String {
-    document(&format!("Links for {project}"), page.files.iter().map(|entry| anchor(entry, up)))
+pub(super) fn project_html(project: &ProjectName, page: &Page) -> String {
+    document(&format!("Links for {project}"), page.files.iter().map(anchor))
 }
 
-fn anchor(entry: &Entry, up: &str) -> String {
+fn anchor(entry: &Entry) -> String {
     let record = &entry.record;
-    let mut html = format!("<a href=\"{}#sha256={}\"", link(entry, up), record.sha256);
+    let mut html = format!("<a href=\"{}#sha256={}\"", link(entry), record.sha256);
     let mut attribute = |name: &str, value: &str| {
         // Writing to a text cannot fail.
         write!(html, " {name}=\"{}\"", escape(value)).unwrap_or_default();
@@ -85,8 +88,8 @@ fn anchor(entry: &Entry, up: &str) -> String {
 }
 
 /// A project's files.
-pub(super) fn project_json(project: &ProjectName, page: &Page, up: &str) -> String {
-    let files: Vec<Value> = page.files.iter().map(|entry| file(entry, up)).collect();
+pub(super) fn project_json(project: &ProjectName, page: &Page) -> String {
+    let files: Vec<Value> = page.files.iter().map(file).collect();
     let document = json!({
         "meta": { "api-version": VERSION },
         "name": project.as_str(),
@@ -96,7 +99,7 @@ pub(super) fn project_json(project: &ProjectName, page: &Page, up: &str) -> Stri
     document.to_string()
 }
 
-fn file(entry: &Entry, up: &str) -> Value {
+fn file(entry: &Entry) -> Value {
     let record = &entry.record;
     let metadata = record.metadata_sha256.as_ref().map_or(json!(false), |digest| json!({ "sha256": digest }));
     let yanked = match entry.yanked.as_deref() {
@@ -106,7 +109,7 @@ fn file(entry: &Entry, up: &str) -> Value {
     };
     let mut value = json!({
         "filename": record.filename,
-        "url": link(entry, up),
+        "url": link(entry),
         "hashes": { "sha256": record.sha256 },
         "size": record.size,
         "upload-time": record.upload_time,

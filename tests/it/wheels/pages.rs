@@ -125,12 +125,8 @@ async fn names_have_one_address() {
         client.check(bare("GET", path), 400).await;
     }
     client.check(with_body("POST", "/simple/foo-bar/", "x"), 405).await;
-    // Where hatch looks before it uploads.
-    for path in ["/legacy/%2Bsimple/foo-bar/", "/legacy/+simple/foo-bar/"] {
-        let html = client.check(with("GET", path, ("accept", "*/*")), 200).await;
-        assert_eq!(html.header("content-type"), Some("text/html; charset=utf-8"));
-        assert!(html.text().contains("../../../files/"), "{}", html.text());
-    }
+    // Where hatch looks before it uploads. Were the name found there, it would take other bytes for the same.
+    client.check(bare("GET", "/legacy/%2Bsimple/foo-bar/"), 404).await;
 }
 
 #[tokio::test]
