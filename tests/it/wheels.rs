@@ -3,6 +3,7 @@
 
 mod curdling;
 mod faults;
+mod folder;
 mod pages;
 mod uploads;
 

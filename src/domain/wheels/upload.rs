@@ -13,6 +13,7 @@ use futures_util::stream::{self, BoxStream, StreamExt as _};
 use tokio::sync::oneshot;
 
 use super::filename::{DistributionFilename, Kind};
+use super::folder::{Behind, Folder, behind};
 use super::inspect::{Inspected, Inspector, Unsound};
 use super::name::{IndexName, ProjectName};
 use super::record::{Record, hex};
@@ -84,6 +85,9 @@ pub enum Refused {
          to the index of its environment, /built/ENVIRONMENT/legacy/"
     )]
     Platform(String),
+    /// There are no environments here.
+    #[error("this server has one index, and none for environments: upload to /legacy/")]
+    OneIndex,
     /// Other bytes have the name.
     #[error(
         "File already exists ({0}), with other contents. A file's contents never change: use another version or build number"
@@ -215,10 +219,17 @@ impl Writes {
             drain(offer.body).await;
             return Err(Refused::Platform(tag).into());
         }
-        let how = Put { mode: Mode::Create, mark: offer.sha256.map(|sum| hex(&sum)), settled: 0 };
+        let key = match behind(&self.folder, index) {
+            Behind::Records => layout::file(index, &filename, Part::Content),
+            Behind::Folder(folder) => folder.room(&filename).await?,
+            Behind::Nothing => {
+                drain(offer.body).await;
+                return Err(Refused::OneIndex.into());
+            }
+        };
+        let mark = offer.sha256.map(|sum| hex(&sum));
+        let how = Put { mode: Mode::Create, mark, settled: crate::domain::layout::settled(&key) };
         let arriving = self.arriving(offer);
-        let key = layout::file(index, &filename, Part::Content);
-        let how = Put { settled: crate::domain::layout::settled(&key), ..how };
         let put = self.store.put(&key, Payload::new(None, stream_of(&arriving)), how).await;
         let stored = match put {
             Ok(stored) => Some(stored),
@@ -227,10 +238,12 @@ impl Writes {
             Err(PutError::Store(error)) => return Err(Error::from(error).into()),
         };
         let found = finish(&arriving).await?;
-        match stored {
-            Some(Stored::Done { .. }) => self.commit(index, &filename, &found).await,
-            Some(Stored::Exists) => self.settle(index, &filename, &found).await,
-            None => Err(Error::Body(BodyError::Incomplete).into()),
+        match (stored, &self.folder) {
+            (Some(Stored::Done { .. }), Some(_)) => Ok(Landed::Stored),
+            (Some(Stored::Exists), Some(folder)) => self.held(folder, &filename, &found).await,
+            (Some(Stored::Done { .. }), None) => self.commit(index, &filename, &found).await,
+            (Some(Stored::Exists), None) => self.settle(index, &filename, &found).await,
+            (None, _) => Err(Error::Body(BodyError::Incomplete).into()),
         }
     }
 
@@ -244,6 +257,21 @@ impl Writes {
             permit: None,
             end: None,
         }))
+    }
+
+    /// Bytes are in a folder, and so in its index: says whether they are ours.
+    async fn held(
+        &self,
+        folder: &Folder,
+        filename: &DistributionFilename,
+        ours: &Inspected,
+    ) -> Result<Landed, UploadError> {
+        match folder.sha256(filename).await? {
+            Some(sha256) if sha256 == hex(&ours.digests.sha256) => Ok(Landed::Same),
+            Some(_) => Err(Refused::Taken(filename.clone()).into()),
+            // Taken away just now: the same upload again finds room.
+            None => Err(Error::Store(Fault::Unavailable).into()),
+        }
     }
 
     /// Bytes are there, whoever stored them: makes sure that they are in the index, and says whether they are ours.
