@@ -151,6 +151,9 @@ fn routes() -> Vec<(&'static str, String, Needs, u16)> {
         ("DELETE", "/simple/a/a-1.zip/yank".to_owned(), Needs::Admin, 404),
         // Curdling.
         ("GET", "/".to_owned(), Needs::Reader, 200),
+        ("GET", format!("/by-key/{}", "0".repeat(64)), Needs::Reader, 404),
+        ("GET", format!("/built/e/by-key/{}", "0".repeat(64)), Needs::Reader, 404),
+        ("PUT", format!("/by-key/{}", "0".repeat(64)), Needs::Nothing, 405),
         ("GET", "/api".to_owned(), Needs::Reader, 200),
         ("GET", "/api/absent".to_owned(), Needs::Reader, 404),
         ("GET", "/p/a-1.zip".to_owned(), Needs::Reader, 404),

@@ -100,7 +100,7 @@ async fn what_is_dropped_there_later_is_seen_and_what_is_taken_away_is_gone() {
     client.check(bare("GET", "/simple/a/"), 404).await;
     let (one, two) = (Distribution::pure("a", "1"), Distribution::pure("a", "2"));
     drop_into(root, &one.filename, &one.bytes);
-    assert_eq!(files(&client, "/simple/a/").await, [one.filename.clone()]);
+    assert_eq!(files(&client, "/simple/a/").await, std::slice::from_ref(&one.filename));
     let tag = client.check(bare("GET", "/simple/a/"), 200).await.header("etag").unwrap().to_owned();
     let again = || request("GET", "/simple/a/").header("if-none-match", &tag).body(empty()).unwrap();
     client.check(again(), 304).await;
