@@ -15,6 +15,7 @@ use crate::releases::What;
 use crate::store::Key;
 use flags::{LogFlags, ServeFlags, StoreFlags};
 
+mod curd;
 mod flags;
 mod help;
 mod run;
@@ -44,6 +45,9 @@ enum Command {
     /// Serve the cache over HTTP
     #[command(after_long_help = help::SERVE)]
     Serve(Box<ServeFlags>),
+    /// Serve a folder full of wheels and source archives as it is, with Curdling's own command line
+    #[command(after_long_help = help::CURD_SERVER)]
+    CurdServer(CurdServer),
     /// List what is stored, straight from the store
     #[command(after_long_help = help::LS)]
     Ls(Ls),
@@ -77,6 +81,24 @@ enum Command {
     /// Print a manual page
     #[command(after_long_help = help::MAN)]
     Man(Man),
+}
+
+#[derive(Debug, Args)]
+struct CurdServer {
+    /// The folder; made where it is missing
+    directory: PathBuf,
+    /// Say more
+    #[arg(short, long)]
+    debug: bool,
+    /// Where to listen: an address, or the name of one of this machine's
+    #[arg(short = 'H', long, default_value = "0.0.0.0")]
+    host: String,
+    /// The port
+    #[arg(short, long, default_value_t = 8000)]
+    port: u16,
+    /// Password file of Apache's htpasswd; read again when it changes [default: open to all]
+    #[arg(short, long, value_name = "FILE")]
+    user_db: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -84,6 +84,8 @@ pub struct Config {
     pub leftover_age: Duration,
     /// `--allow-outside-symlinks`.
     pub allow_outside_symlinks: bool,
+    /// Whether the store is a folder full of Python's distributions, to be served as it is and as nothing else.
+    pub folder: bool,
     /// `--allow-linux-tags`.
     pub allow_linux_tags: bool,
     /// Whose word on where clients see us counts.
@@ -305,6 +307,7 @@ mod tests {
             limits: Limits::default(),
             leftover_age: Duration::from_secs(86_400),
             allow_outside_symlinks: false,
+            folder: false,
             allow_linux_tags: false,
             trusted_proxies: Vec::new(),
             log: Log { format: LogFormat::Json, verbosity: 0, directives: None },

@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 
 use crate::payload::{BodyError, ReadError};
 use crate::store::{self, PutError, Store};
+use wheels::folder::Folder;
 
 pub mod artifact;
 pub mod digest;
@@ -30,6 +31,7 @@ pub struct Gateway {
     store: Store,
     large: Arc<Semaphore>,
     wheels: Wheels,
+    folder: Option<Arc<Folder>>,
 }
 
 /// What operators decide of the wheel cache.
@@ -37,12 +39,15 @@ pub struct Gateway {
 pub struct Wheels {
     /// Whether the shared index takes wheels with plain `linux_*` tags.
     pub linux_tags: bool,
+    /// Whether the store is a folder full of distributions, which are the shared index as they lie there.
+    pub folder: bool,
 }
 
 /// The verbs of readers.
 #[derive(Debug, Clone)]
 pub struct Reads {
     store: Store,
+    folder: Option<Arc<Folder>>,
 }
 
 /// The verbs of writers.
@@ -51,33 +56,41 @@ pub struct Writes {
     store: Store,
     large: Arc<Semaphore>,
     wheels: Wheels,
+    folder: Option<Arc<Folder>>,
 }
 
 /// The verbs of admins.
 #[derive(Debug, Clone)]
 pub struct Erases {
     store: Store,
+    folder: Option<Arc<Folder>>,
 }
 
 impl Gateway {
     /// The service over a store.
     pub fn new(store: Store, wheels: Wheels) -> Self {
-        Self { store, large: Arc::new(Semaphore::new(LARGE)), wheels }
+        let folder = wheels.folder.then(|| Arc::new(Folder::new(store.clone())));
+        Self { store, large: Arc::new(Semaphore::new(LARGE)), wheels, folder }
     }
 
     /// The verbs of readers.
     pub fn reads(&self) -> Reads {
-        Reads { store: self.store.clone() }
+        Reads { store: self.store.clone(), folder: self.folder.clone() }
     }
 
     /// The verbs of writers.
     pub fn writes(&self) -> Writes {
-        Writes { store: self.store.clone(), large: Arc::clone(&self.large), wheels: self.wheels }
+        Writes {
+            store: self.store.clone(),
+            large: Arc::clone(&self.large),
+            wheels: self.wheels,
+            folder: self.folder.clone(),
+        }
     }
 
     /// The verbs of admins.
     pub fn erases(&self) -> Erases {
-        Erases { store: self.store.clone() }
+        Erases { store: self.store.clone(), folder: self.folder.clone() }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Translates wire to domain and back. What is shared by protocols: `auth` (rights), `status` (failures), `body`
 //! (payloads), `form` (uploads of several fields), `conditional` (validators and ranges), `path` (names), `origin` (where
-//! clients see us), `trace` (log and counts). Never names the store, files or the SDK, and no protocol names another.
+//! clients see us), `html` (what pages are made of), `trace` (log and counts). Never names the store, files or the SDK, and no protocol names another.
 
 use std::sync::Arc;
 
@@ -17,6 +17,7 @@ pub mod body;
 mod conditional;
 mod curdling;
 mod form;
+mod html;
 mod legacy;
 mod multipart;
 pub mod ops;
@@ -68,18 +69,27 @@ impl App {
     }
 }
 
+/// What is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocols {
+    /// Everything.
+    All,
+    /// The wheel cache alone, over a folder that is nothing else.
+    Python,
+}
+
 /// The whole service as a value. With `ops` its routes are here too; else they are served on a port of their own.
-pub fn router(app: App, ops: Option<ops::Ops>) -> Router {
+pub fn router(app: App, protocols: Protocols, ops: Option<ops::Ops>) -> Router {
     let metrics = app.metrics.clone();
-    let rpc = rpc::routes(app.clone());
-    let http = Router::new()
-        .merge(artifact::routes())
-        .merge(please::routes())
-        .merge(simple::routes())
-        .merge(legacy::routes())
-        .merge(curdling::routes())
-        .with_state(app);
-    let protocols = http.merge(rpc);
+    let python = Router::new().merge(simple::routes()).merge(legacy::routes()).merge(curdling::routes());
+    let protocols = match protocols {
+        Protocols::Python => python.with_state(app),
+        Protocols::All => {
+            let rpc = rpc::routes(app.clone());
+            let http = Router::new().merge(artifact::routes()).merge(please::routes()).merge(python);
+            http.with_state(app).merge(rpc)
+        }
+    };
     let all = match ops {
         Some(ops) => protocols.merge(ops::routes(ops)),
         None => protocols,

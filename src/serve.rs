@@ -21,7 +21,7 @@ use crate::front::auth::{Gate, Guarded, Listed};
 use crate::front::body::BodyLimits;
 use crate::front::ops::{Ops, Readiness};
 use crate::front::origin::Proxies;
-use crate::front::{self, App, rpc};
+use crate::front::{self, App, Protocols, rpc};
 use crate::metrics::Metrics;
 use crate::server::tls::{Clients, Files, Tls};
 use crate::server::{self, Drain, Server, Signals};
@@ -103,11 +103,13 @@ pub async fn serve(config: Config) -> Result<(), Error> {
         readiness.drain();
     });
 
-    let gateway = Gateway::new(store.clone(), Wheels { linux_tags: config.allow_linux_tags });
+    let wheels = Wheels { linux_tags: config.allow_linux_tags, folder: config.folder };
+    let gateway = Gateway::new(store.clone(), wheels);
     let guarded = Guarded::new(gateway, gate);
     let app = app(&config, guarded, budget, health, metrics);
+    let protocols = if config.folder { Protocols::Python } else { Protocols::All };
     let cut = tokio::select! {
-        cut = run(main, ops_server, app, ops, drain.clone()) => cut,
+        cut = run(main, ops_server, (app, protocols), ops, drain.clone()) => cut,
         code = signals.drive(drain) => return Err(Error::Interrupted(code)),
     };
 
@@ -169,15 +171,21 @@ async fn bind(addr: SocketAddr, workers: usize, config: &Config, metrics: &Metri
     Server::bind(addr, limits, metrics.clone()).await.map_err(|source| Error::Bind { addr, source })
 }
 
-async fn run(main: Server, ops_server: Option<Server>, app: App, ops: Ops, drain: Drain) -> usize {
+async fn run(
+    main: Server,
+    ops_server: Option<Server>,
+    (app, protocols): (App, Protocols),
+    ops: Ops,
+    drain: Drain,
+) -> usize {
     match ops_server {
-        None => main.run(front::router(app, Some(ops)), drain).await.cut,
+        None => main.run(front::router(app, protocols, Some(ops)), drain).await.cut,
         // Probes go on to be answered, with 503, while work under way ends.
         Some(second) => {
             let last = Drain::new();
             let (first, second) = tokio::join!(
                 async {
-                    let drained = main.run(front::router(app, None), drain).await;
+                    let drained = main.run(front::router(app, protocols, None), drain).await;
                     last.begin();
                     drained
                 },

@@ -21,6 +21,9 @@ pub(super) enum Error {
     /// The default of `--store` depends on where the user lives.
     #[error("there is no home directory to keep the store in: say where with --store or LARDER_STORE")]
     Homeless,
+    /// No address of ours.
+    #[error("{0} is no address to listen on, nor the name of one")]
+    Host(String),
 }
 
 /// Logs of every command.
@@ -220,6 +223,7 @@ impl ServeFlags {
             },
             leftover_age: self.limits.leftover_age,
             allow_outside_symlinks: self.rpc.allow_outside_symlinks,
+            folder: false,
             allow_linux_tags: self.wheels.allow_linux_tags,
             trusted_proxies: self.wheels.trusted_proxies,
             limits: self.limits.limits(),

@@ -38,6 +38,16 @@ Examples:
   LARDER_STORE=/srv/larder LARDER_LISTEN=0.0.0.0:8080 larder serve
       The same flags, by environment.";
 
+/// After the help of `larder curd-server`.
+pub(super) const CURD_SERVER: &str = "\
+Every wheel and source archive in the folder, at whatever depth, is served: over Curdling's API, and on pages that pip
+and uv read (/simple/). What is dropped there is seen by the next request, and uploads appear at the top as plain files.
+Nothing is written beside them but a hidden directory for uploads under way, and markers of what is yanked.
+
+Examples:
+  larder curd-server wheelhouse
+  larder curd-server -H 127.0.0.1 -p 8080 -u users /srv/wheels";
+
 /// After the help of `larder ls`.
 pub(super) const LS: &str = "\
 Exits 1 where there is nothing under one of the prefixes.

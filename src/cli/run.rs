@@ -12,7 +12,7 @@ use super::{
     Cli, Command, Get, Healthcheck, Ls, Man, Named, Put, Rm, Unpublish, Yank, flags, flags::StoreFlags,
 };
 use crate::budget::Budget;
-use crate::config::{Limits, Log};
+use crate::config::{Config, Limits};
 use crate::metrics::Metrics;
 use crate::objects::{self, Answer};
 use crate::releases::{self, Action, Job};
@@ -63,7 +63,20 @@ impl Cli {
 /// Runs what the command line asks for.
 pub async fn run(cli: Cli) -> Exit {
     // A person wants the result, not how it came about.
-    let usual = if matches!(cli.command, Command::Serve(_)) { 0 } else { -1 };
+    let usual = match &cli.command {
+        Command::Serve(_) => 0,
+        Command::CurdServer(args) => i16::from(args.debug),
+        Command::Ls(_)
+        | Command::Get(_)
+        | Command::Put(_)
+        | Command::Rm(_)
+        | Command::Yank(_)
+        | Command::Unpublish(_)
+        | Command::Healthcheck(_)
+        | Command::Version
+        | Command::Completions { .. }
+        | Command::Man(_) => -1,
+    };
     let log = cli.log.log(usual);
     let _guard = match telemetry::init(&log) {
         Ok(guard) => guard,
@@ -71,7 +84,8 @@ pub async fn run(cli: Cli) -> Exit {
         Err(error) => return fail(&error, Exit::Failed),
     };
     match cli.command {
-        Command::Serve(flags) => serve(*flags, log).await,
+        Command::Serve(flags) => serve(flags.config(log)).await,
+        Command::CurdServer(args) => serve(args.config(log)).await,
         Command::Ls(args) => ls(args).await,
         Command::Get(args) => get(args).await,
         Command::Put(args) => put(args).await,
@@ -139,8 +153,8 @@ fn with_environment(arg: clap::Arg) -> clap::Arg {
     }
 }
 
-async fn serve(flags: flags::ServeFlags, log: Log) -> Exit {
-    match flags.config(log) {
+async fn serve(config: Result<Config, flags::Error>) -> Exit {
+    match config {
         Err(error) => fail(&error, Exit::Usage),
         Ok(config) => match serve::serve(config).await {
             Ok(()) => Exit::Done,

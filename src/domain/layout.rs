@@ -199,7 +199,9 @@ mod tests {
                 name.parse().unwrap(),
                 part
             )),
-            (index, "[ab]{1,4}").prop_map(|(index, name)| WheelKey::Snapshot(index, name.parse().unwrap())),
+            (index.clone(), "[ab]{1,4}")
+                .prop_map(|(index, name)| WheelKey::Snapshot(index, name.parse().unwrap())),
+            (index, "[ab0]{64}").prop_map(|(index, hex)| WheelKey::Build(index, hex.parse().unwrap())),
         ]
     }
 

@@ -4,7 +4,9 @@
 //! lists the records of a project has its page. Bytes under a name never change: of several writers one wins, and whoever
 //! comes upon a file whose record is missing writes that record for him. Never asks a package index elsewhere.
 
+pub mod build;
 pub mod filename;
+pub(super) mod folder;
 pub mod inspect;
 pub mod manage;
 pub mod metadata;
@@ -16,6 +18,7 @@ pub mod tar;
 pub mod upload;
 pub mod zip;
 
+pub use build::{BuildInputs, BuildKey, BuildKeyError};
 pub use filename::{DistributionFilename, FilenameError};
 pub use manage::{Reason, ReasonError};
 pub use name::{EnvironmentId, IndexName, NameError, ProjectName};

@@ -16,7 +16,8 @@ use hyper::ext::ReasonPhrase;
 use tokio::sync::oneshot;
 
 use crate::domain::wheels::{
-    Claims, DistributionFilename, IndexName, Landed, Offer, Refused, UploadError, record,
+    BuildKey, BuildKeyError, Claims, DistributionFilename, IndexName, Landed, Offer, Refused, UploadError,
+    record,
 };
 use crate::metrics::{Outcome, Protocol, Verb};
 
@@ -93,6 +94,7 @@ struct Fields {
     sha256: Option<String>,
     blake2: Option<String>,
     md5: Option<String>,
+    build: Option<String>,
 }
 
 impl Fields {
@@ -105,6 +107,8 @@ impl Fields {
             "sha256_digest" => &mut self.sha256,
             "blake2_256_digest" => &mut self.blake2,
             "md5_digest" => &mut self.md5,
+            // Ours: no standard has a word for it.
+            "build_key" => &mut self.build,
             _ => return None,
         })
     }
@@ -126,6 +130,11 @@ impl Fields {
             return Err(FormError::Bad(format!("the form has two fields {name} that disagree")));
         }
         Ok(())
+    }
+
+    fn build(&self) -> Result<Option<BuildKey>, String> {
+        let parsed = self.build.as_deref().map(str::parse).transpose();
+        parsed.map_err(|error: BuildKeyError| format!("the field build_key is wrong: {error}"))
     }
 
     /// What they claim of the file.
@@ -151,6 +160,7 @@ impl Fields {
             sha256: digest(self.sha256.as_deref(), "sha256_digest")?,
             blake2: digest(self.blake2.as_deref(), "blake2_256_digest")?,
             md5: digest(self.md5.as_deref(), "md5_digest")?,
+            build: self.build()?,
         })
     }
 }

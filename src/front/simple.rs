@@ -1,7 +1,7 @@
 //! Python's Simple index, and the files that it leads to: `/simple/…` and `/files/…`, and the same below `/built/{env}/`.
 //!
 //! Pages are never cached without asking (`no-cache`, a strong validator): a fresh upload is seen by the next client.
-//! Files never change under their address, which holds their digest. Never redirects a file, never answers HEAD with
+//! `/by-key/{key}` leads from a build to its file. Files never change under their address, which holds their digest. Never redirects a file, never answers HEAD with
 //! less than GET would.
 
 use std::borrow::Cow;
@@ -17,7 +17,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use sha2::{Digest as _, Sha256};
 
 use crate::domain::Reads;
-use crate::domain::wheels::{DistributionFilename, IndexName, ProjectName, record};
+use crate::domain::wheels::{BuildKey, DistributionFilename, IndexName, ProjectName, record};
 use crate::metrics::Outcome;
 
 use super::auth::Reader;
@@ -30,6 +30,9 @@ mod manage;
 mod pages;
 
 const VERBS: &str = "GET, HEAD";
+
+/// From a project's page up to the directory above `files/`.
+const UP: &str = "../..";
 
 /// A page may be kept, and is asked about each time.
 const ASK: HeaderValue = HeaderValue::from_static("no-cache");
@@ -50,6 +53,7 @@ pub(super) fn routes() -> Router<App> {
             .route(&format!("{at}/simple/"), get(page).fallback(verbs))
             .route(&format!("{at}/simple/{{project}}"), get(page).fallback(verbs))
             .route(&format!("{at}/simple/{{project}}/"), get(page).fallback(verbs))
+            .route(&format!("{at}/by-key/{{key}}"), get(built).fallback(verbs))
             .route(&format!("{at}/files/{{digest}}/{{file}}"), get(fetch).head(look).fallback(verbs));
     }
     router
@@ -114,8 +118,8 @@ async fn page(Reader(reads): Reader, request: Request) -> Result<Response, Failu
     }
     let page = reads.page(&shelf).await?;
     let text = match form {
-        Form::Json => pages::project_json(&project, &page),
-        Form::Html | Form::VersionedHtml => pages::project_html(&project, &page),
+        Form::Json => pages::project_json(&project, &page, UP),
+        Form::Html | Form::VersionedHtml => pages::project_html(&project, &page, UP),
     };
     Ok(answer(form, &tag, Some(text)))
 }
@@ -131,6 +135,18 @@ async fn projects(reads: &Reads, index: &IndexName, parts: &Parts) -> Result<Res
     let tag = format!("{}{}", record::hex(digest.get(..16).unwrap_or_default()), form.suffix());
     let same = conditional::want(&parts.method, &parts.headers).has(&tag);
     Ok(answer(form, &tag, (!same).then_some(text)))
+}
+
+/// The file that a build came to, as a page in JSON has it.
+async fn built(Reader(reads): Reader, uri: Uri) -> Result<Response, Failure> {
+    let (index, segments, _) = place(&uri)?;
+    let key = segments.get(1).and_then(|key| key.parse::<BuildKey>().ok()).ok_or(Failure::Absent)?;
+    let record = reads.built(&index, key).await?.ok_or(Failure::Absent)?;
+    let mut response = Response::new(Body::from(pages::file(&record, None, "..").to_string()));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(CACHE_CONTROL, ASK);
+    response.extensions_mut().insert(Outcome::Hit);
+    Ok(response)
 }
 
 /// A page, or that the client's is still good.

@@ -195,6 +195,12 @@ async fn the_wheel_cache_costs_what_it_must() {
         rig.costs(bare("HEAD", &wheel.path()), 200, &[("HeadObject", 1)]).await;
         rig.costs(bare("GET", &format!("{}.metadata", wheel.path())), 200, &[("GetObject", 1)]).await;
         rig.costs(wheel.form().set("version", "7").post("/legacy/"), 400, &[]).await;
+        let key = "ab".repeat(32);
+        let built = || Distribution::pure("b", "1").form().add("build_key", &key).post("/legacy/");
+        rig.costs(built(), 200, &[("PutObject", 4)]).await;
+        rig.costs(built(), 200, &[("GetObject", 1), ("PutObject", 2)]).await;
+        rig.costs(bare("GET", &format!("/by-key/{key}")), 200, &[("GetObject", 3)]).await;
+        rig.costs(bare("GET", &format!("/by-key/{}", "0".repeat(64))), 404, &[("GetObject", 1)]).await;
     })
     .await;
 }

@@ -1,9 +1,12 @@
 //! Promise: what Python's tools upload is checked, in its index at once, and comes back as it went in; what is refused
 //! or breaks off leaves nothing.
 
+mod builds;
 mod curdling;
 mod faults;
+mod folder;
 mod pages;
+mod people;
 mod uploads;
 
 use serde_json::Value;

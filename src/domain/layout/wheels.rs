@@ -7,11 +7,12 @@
 //! | `wheels/{index}/{project}/.records/{filename}.json` | its record: written last, deleted first |
 //! | `wheels/{index}/{project}/.records/{filename}.yank` | that it is yanked, and why |
 //! | `wheels/{index}/{project}/.snapshot` | the project's page, as it was last read; may be missing or old |
+//! | `wheels/{index}/.keys/{first 2 hex}/{hex}` | which file a build came to |
 //!
 //! `{index}` is `shared`, or `built/{environment}`. The records of a project lie by themselves, so one listing of them is
 //! its page and nothing else.
 
-use crate::domain::wheels::{DistributionFilename, EnvironmentId, IndexName, ProjectName};
+use crate::domain::wheels::{BuildKey, DistributionFilename, EnvironmentId, IndexName, ProjectName};
 use crate::store::{Key, Prefix};
 
 use super::key;
@@ -23,6 +24,7 @@ const SHARED: &str = "shared";
 const BUILT: &str = "built";
 const RECORDS: &str = ".records";
 const SNAPSHOT: &str = ".snapshot";
+const KEYS: &str = ".keys";
 const METADATA: &str = ".metadata";
 const RECORD: &str = ".json";
 const YANK: &str = ".yank";
@@ -47,6 +49,8 @@ pub enum WheelKey {
     File(IndexName, DistributionFilename, Part),
     /// A project's snapshot.
     Snapshot(IndexName, ProjectName),
+    /// What a build came to.
+    Build(IndexName, BuildKey),
 }
 
 fn index_text(index: &IndexName) -> String {
@@ -93,11 +97,18 @@ pub fn snapshot(index: &IndexName, project: &ProjectName) -> Key {
     key(format!("{}/{project}/{SNAPSHOT}", index_text(index)))
 }
 
+/// Where it is that a build came to a file.
+pub fn build(index: &IndexName, build: BuildKey) -> Key {
+    let hex = build.to_string();
+    key(format!("{}/{KEYS}/{}/{hex}", index_text(index), hex.get(..2).unwrap_or_default()))
+}
+
 /// Where something of the wheel cache is.
 pub fn spell(key: &WheelKey) -> Key {
     match key {
         WheelKey::File(index, filename, part) => file(index, filename, *part),
         WheelKey::Snapshot(index, project) => snapshot(index, project),
+        WheelKey::Build(index, key) => build(index, *key),
     }
 }
 
@@ -117,6 +128,14 @@ pub(super) fn parse(path: &str) -> Option<WheelKey> {
         _ => return None,
     };
     let (project, rest) = rest.split_once('/')?;
+    if project == KEYS {
+        let (shard, hex) = rest.split_once('/')?;
+        return hex
+            .parse()
+            .ok()
+            .filter(|_| hex.starts_with(shard) && shard.len() == 2)
+            .map(|key| WheelKey::Build(index, key));
+    }
     let project = normal(project)?;
     if rest == SNAPSHOT {
         return Some(WheelKey::Snapshot(index, project));

@@ -44,6 +44,9 @@ pub enum Unsound {
     /// The directory that holds the metadata is of another project or release.
     #[error("the directory {0} in the wheel does not agree with the file name")]
     Directory(String),
+    /// What was wrong was said before.
+    #[error("the file is not good")]
+    Spoilt,
     /// A tag that the wheel does not claim.
     #[error("the file name has the tag {0}, and WHEEL in the file does not")]
     Tag(String),
@@ -79,6 +82,8 @@ enum Opened {
     Tar(Box<TarGz>),
     /// Begins like bzip2, as far as was seen.
     Bz2(Vec<u8>),
+    /// Not good, as was said: only its digests are still of interest.
+    Spoilt,
 }
 
 /// A file under way.
@@ -137,25 +142,46 @@ impl Inspector {
         match &self.opened {
             Opened::Zip(zip) => zip.held(),
             Opened::Tar(tar) => tar.held(),
-            Opened::Bz2(_) => 0,
+            Opened::Bz2(_) | Opened::Spoilt => 0,
         }
     }
 
     /// The next bytes.
     ///
     /// # Errors
-    /// As soon as it is known that the file is not good.
+    /// As soon as it is known that the file is not good. It may be pushed on all the same, for [`Inspector::survey`].
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), Unsound> {
         self.size += bytes.len() as u64;
         self.sha256.update(bytes);
         self.blake2.update(bytes);
         self.md5.update(bytes);
-        match &mut self.opened {
-            Opened::Zip(zip) => zip.push(bytes)?,
-            Opened::Tar(tar) => tar.push(bytes)?,
-            Opened::Bz2(begun) => begun.extend(bytes.iter().take(4 - begun.len())),
+        let looked = match &mut self.opened {
+            Opened::Zip(zip) => zip.push(bytes).map_err(Unsound::from),
+            Opened::Tar(tar) => tar.push(bytes).map_err(Unsound::from),
+            Opened::Bz2(begun) => {
+                begun.extend(bytes.iter().take(4 - begun.len()));
+                Ok(())
+            }
+            Opened::Spoilt => Ok(()),
+        };
+        if looked.is_err() {
+            self.opened = Opened::Spoilt;
         }
-        Ok(())
+        looked
+    }
+
+    /// What can be told of a file that is there in any case: where it is not good, its length and its digests.
+    pub fn survey(self) -> Inspected {
+        let spoilt = Inspected { size: self.size, digests: self.digests(), metadata: None, core: None };
+        self.finish().unwrap_or(spoilt)
+    }
+
+    fn digests(&self) -> Digests {
+        Digests {
+            sha256: self.sha256.clone().finalize().into(),
+            blake2: self.blake2.clone().finalize().into(),
+            md5: self.md5.clone().finalize().into(),
+        }
     }
 
     /// What it is, once all bytes have been pushed.
@@ -163,11 +189,7 @@ impl Inspector {
     /// # Errors
     /// Where it is cut off, lacks what it has to have, or is another's.
     pub fn finish(self) -> Result<Inspected, Unsound> {
-        let digests = Digests {
-            sha256: self.sha256.finalize().into(),
-            blake2: self.blake2.finalize().into(),
-            md5: self.md5.finalize().into(),
-        };
+        let digests = self.digests();
         let (metadata, core) = match self.opened {
             Opened::Zip(zip) => {
                 let picked = zip.finish()?;
@@ -185,6 +207,7 @@ impl Inspector {
             Opened::Tar(tar) => (None, Some(CoreMetadata::parse(&tar.finish()?)?)),
             Opened::Bz2(begun) if begun.starts_with(b"BZh") => (None, None),
             Opened::Bz2(_) => return Err(TarError::Packing.into()),
+            Opened::Spoilt => return Err(Unsound::Spoilt),
         };
         if let Some(core) = &core {
             agrees(&self.filename, core)?;

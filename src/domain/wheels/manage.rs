@@ -5,11 +5,12 @@
 use std::str::FromStr;
 
 use super::filename::DistributionFilename;
+use super::folder::{Behind, behind};
 use super::name::IndexName;
 use crate::domain::layout::wheels::{self as layout, Part};
 use crate::domain::{Erases, Error};
 use crate::payload::Payload;
-use crate::store::Put;
+use crate::store::{Key, Put};
 
 /// Most bytes of a reason.
 const MOST: usize = 1024;
@@ -49,14 +50,37 @@ impl std::fmt::Display for Reason {
     }
 }
 
+/// Where the parts of a file are that is there.
+struct Parts {
+    /// What makes it be in its index.
+    first: Key,
+    yank: Key,
+    others: Vec<Key>,
+    there: bool,
+}
+
 impl Erases {
-    /// Whether a file is in an index. One request to the store, two where it is not.
-    async fn is_there(&self, index: &IndexName, filename: &DistributionFilename) -> Result<bool, Error> {
-        let there = self.store.head(&layout::file(index, filename, Part::Record)).await?.is_some();
-        if !there {
-            self.store.confirm_absence().await?;
+    /// Looks for a file. One request to the store, two where it is not there. `None` where no file can be.
+    async fn look(&self, index: &IndexName, filename: &DistributionFilename) -> Result<Option<Parts>, Error> {
+        let at = |part| layout::file(index, filename, part);
+        match behind(&self.folder, index) {
+            Behind::Nothing => Ok(None),
+            Behind::Folder(folder) => Ok(folder.keys(filename).await?.map(|(first, yank)| Parts {
+                first,
+                yank,
+                others: Vec::new(),
+                there: true,
+            })),
+            Behind::Records => {
+                let first = at(Part::Record);
+                let there = self.store.head(&first).await?.is_some();
+                if !there {
+                    self.store.confirm_absence().await?;
+                }
+                let others = vec![at(Part::Metadata), at(Part::Content)];
+                Ok(Some(Parts { first, yank: at(Part::Yank), others, there }))
+            }
         }
-        Ok(there)
     }
 
     /// Deletes a file, also what an upload that died left of one. Whether it was in the index.
@@ -65,11 +89,11 @@ impl Erases {
         index: &IndexName,
         filename: &DistributionFilename,
     ) -> Result<bool, Error> {
-        let there = self.is_there(index, filename).await?;
-        let at = |part| layout::file(index, filename, part);
-        self.store.delete(&[at(Part::Record)]).await?;
-        self.store.delete(&[at(Part::Yank), at(Part::Metadata), at(Part::Content)]).await?;
-        Ok(there)
+        let Some(mut parts) = self.look(index, filename).await? else { return Ok(false) };
+        self.store.delete(&[parts.first]).await?;
+        parts.others.push(parts.yank);
+        self.store.delete(&parts.others).await?;
+        Ok(parts.there)
     }
 
     /// Marks a file so that installers pass it over unless it is asked for by its very version. Whether it is there.
@@ -79,20 +103,19 @@ impl Erases {
         filename: &DistributionFilename,
         reason: &Reason,
     ) -> Result<bool, Error> {
-        if !self.is_there(index, filename).await? {
+        let Some(parts) = self.look(index, filename).await?.filter(|parts| parts.there) else {
             return Ok(false);
-        }
-        let key = layout::file(index, filename, Part::Yank);
-        let how = Put { settled: crate::domain::layout::settled(&key), ..Put::default() };
-        self.store.put(&key, Payload::from(bytes::Bytes::from(reason.0.clone())), how).await?;
+        };
+        let how = Put { settled: crate::domain::layout::settled(&parts.yank), ..Put::default() };
+        self.store.put(&parts.yank, Payload::from(bytes::Bytes::from(reason.0.clone())), how).await?;
         Ok(true)
     }
 
     /// Takes the mark away. Whether the file is there.
     pub async fn unyank(&self, index: &IndexName, filename: &DistributionFilename) -> Result<bool, Error> {
-        let there = self.is_there(index, filename).await?;
-        self.store.delete(&[layout::file(index, filename, Part::Yank)]).await?;
-        Ok(there)
+        let Some(parts) = self.look(index, filename).await? else { return Ok(false) };
+        self.store.delete(&[parts.yank]).await?;
+        Ok(parts.there)
     }
 }
 

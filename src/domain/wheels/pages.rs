@@ -13,13 +13,14 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::filename::DistributionFilename;
+use super::folder::{Behind, behind};
 use super::name::{IndexName, ProjectName};
 use super::record::{Record, hex};
 use crate::domain::layout::wheels::Part;
 use crate::domain::layout::{self, Stored, WheelKey};
 use crate::domain::{Error, Reads};
 use crate::payload::{Body, Meta, Object, Want};
-use crate::store::{Listed, Listing, Put, Store};
+use crate::store::{Key, Listed, Listing, Put, Store};
 
 /// Records that are read at a time.
 const AT_ONCE: usize = 16;
@@ -36,14 +37,15 @@ pub struct Shelf {
 /// A record, or a yank marker, as it is listed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Line {
+    key: Key,
     filename: DistributionFilename,
     part: Part,
     stamp: Stamp,
 }
 
 /// What tells an object from its successor under the same name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-struct Stamp {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(super) struct Stamp {
     size: u64,
     /// Nanoseconds since 1970.
     modified: u64,
@@ -76,20 +78,48 @@ struct Snapshot {
 }
 
 /// A file of a page before its record is read.
-struct Wanted {
-    filename: DistributionFilename,
-    stamp: Stamp,
-    yank: Option<Stamp>,
+pub(super) struct Wanted {
+    /// Where its record is; where a folder is the index, the file itself.
+    pub(super) key: Key,
+    pub(super) filename: DistributionFilename,
+    pub(super) stamp: Stamp,
+    pub(super) yank: Option<Stamp>,
 }
 
 impl Stamp {
-    fn of(size: u64, modified: SystemTime) -> Self {
+    pub(super) fn of(size: u64, modified: SystemTime) -> Self {
         let since = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
         Self { size, modified: u64::try_from(since.as_nanos()).unwrap_or(u64::MAX) }
     }
 }
 
+impl Entry {
+    pub(super) fn new(record: Record, yanked: Option<String>, stamp: Stamp, yank: Option<Stamp>) -> Self {
+        Self { record, yanked, stamp, yank }
+    }
+}
+
 impl Shelf {
+    /// A shelf of these lines, in the order in which they are to be shown; `None` where there is no file.
+    pub(super) fn of(
+        index: IndexName,
+        project: ProjectName,
+        lines: impl Iterator<Item = (Key, DistributionFilename, Part, Stamp)>,
+    ) -> Option<Self> {
+        let mut hash = Sha256::new();
+        let lines = lines.map(|(key, filename, part, stamp)| {
+            hash.update(key.as_str());
+            hash.update([0]);
+            hash.update(stamp.size.to_be_bytes());
+            hash.update(stamp.modified.to_be_bytes());
+            Line { key, filename, part, stamp }
+        });
+        let lines: Vec<Line> = lines.collect();
+        let fingerprint = hex(hash.finalize().get(..16).unwrap_or_default());
+        let any = lines.iter().any(|line| line.part == Part::Record);
+        any.then_some(Self { index, project, fingerprint, lines })
+    }
+
     /// Changes whenever the page does: lower-case hex.
     pub fn fingerprint(&self) -> &str {
         &self.fingerprint
@@ -105,7 +135,7 @@ impl Shelf {
         self.lines.iter().filter(|line| line.part == Part::Record).map(|line| &line.filename)
     }
 
-    fn wanted(&self) -> Vec<Wanted> {
+    pub(super) fn wanted(&self) -> Vec<Wanted> {
         let yanks: HashMap<&str, Stamp> = self
             .lines
             .iter()
@@ -114,6 +144,7 @@ impl Shelf {
             .collect();
         let records = self.lines.iter().filter(|line| line.part == Part::Record);
         let wanted = records.map(|line| Wanted {
+            key: line.key.clone(),
             filename: line.filename.clone(),
             stamp: line.stamp,
             yank: yanks.get(line.filename.as_str()).copied(),
@@ -139,6 +170,11 @@ impl Page {
 impl Reads {
     /// The projects of an index, in the order of their names. One request for each thousand.
     pub async fn projects(&self, index: &IndexName) -> Result<Vec<ProjectName>, Error> {
+        match behind(&self.folder, index) {
+            Behind::Folder(folder) => return folder.projects().await,
+            Behind::Nothing => return Ok(Vec::new()),
+            Behind::Records => {}
+        }
         let level = Listing { shallow: true, ..Listing::default() };
         let lines: Vec<Listed> = self.store.list(&layout::wheels::index(index), level).try_collect().await?;
         let projects = lines.iter().filter_map(|line| match line {
@@ -150,31 +186,29 @@ impl Reads {
 
     /// The records of a project; `None` where it has none. One request for each thousand.
     pub async fn shelf(&self, index: &IndexName, project: &ProjectName) -> Result<Option<Shelf>, Error> {
-        let place = layout::wheels::records(index, project);
-        let mut listing = self.store.list(&place, Listing::default());
-        let (mut lines, mut hash) = (Vec::new(), Sha256::new());
+        match behind(&self.folder, index) {
+            Behind::Folder(folder) => return folder.shelf(project).await,
+            Behind::Nothing => return Ok(None),
+            Behind::Records => {}
+        }
+        let mut listing = self.store.list(&layout::wheels::records(index, project), Listing::default());
+        let mut lines = Vec::new();
         while let Some(line) = listing.try_next().await? {
             let Listed::Object { key, size, modified } = line else { continue };
             let Some(Stored::Wheel(WheelKey::File(_, filename, part))) = layout::parse(&key) else {
                 continue;
             };
-            let stamp = Stamp::of(size, modified);
-            hash.update(key.as_str());
-            hash.update([0]);
-            hash.update(stamp.size.to_be_bytes());
-            hash.update(stamp.modified.to_be_bytes());
-            lines.push(Line { filename, part, stamp });
+            lines.push((key, filename, part, Stamp::of(size, modified)));
         }
-        if !lines.iter().any(|line| line.part == Part::Record) {
-            return Ok(None);
-        }
-        let fingerprint = hex(hash.finalize().get(..16).unwrap_or_default());
-        Ok(Some(Shelf { index: index.clone(), project: project.clone(), fingerprint, lines }))
+        Ok(Shelf::of(index.clone(), project.clone(), lines.into_iter()))
     }
 
     /// The page that a listing is of. One request where it was read before; where it was not, one for each record that
     /// is new, and one that leaves it for the next reader.
     pub async fn page(&self, shelf: &Shelf) -> Result<Page, Error> {
+        if let Some(folder) = &self.folder {
+            return folder.page(shelf).await;
+        }
         let old = self.snapshot(shelf).await?;
         let mut known: HashMap<String, Entry> = HashMap::new();
         if let Some(old) = old {
@@ -227,6 +261,11 @@ impl Reads {
         sha256: Option<&str>,
         want: &Want,
     ) -> Result<Option<Object>, Error> {
+        match behind(&self.folder, index) {
+            Behind::Folder(folder) => return folder.get(filename, sha256, want).await,
+            Behind::Nothing => return Ok(None),
+            Behind::Records => {}
+        }
         let key = layout::wheels::file(index, filename, Part::Content);
         let object = self.store.get(&key, want).await?;
         Ok(object.filter(|object| is_marked(&object.meta, sha256)))
@@ -239,6 +278,11 @@ impl Reads {
         filename: &DistributionFilename,
         sha256: Option<&str>,
     ) -> Result<Option<Meta>, Error> {
+        match behind(&self.folder, index) {
+            Behind::Folder(folder) => return folder.head(filename, sha256).await,
+            Behind::Nothing => return Ok(None),
+            Behind::Records => {}
+        }
         let key = layout::wheels::file(index, filename, Part::Content);
         let meta = self.store.head(&key).await?;
         if meta.is_none() {
@@ -254,6 +298,11 @@ impl Reads {
         filename: &DistributionFilename,
         want: &Want,
     ) -> Result<Option<Object>, Error> {
+        match behind(&self.folder, index) {
+            Behind::Folder(folder) => return folder.metadata(filename, want).await,
+            Behind::Nothing => return Ok(None),
+            Behind::Records => {}
+        }
         let key = layout::wheels::file(index, filename, Part::Metadata);
         Ok(self.store.get(&key, want).await?)
     }
@@ -273,7 +322,7 @@ async fn read(
     wanted: Wanted,
     known: Option<Entry>,
 ) -> Result<Option<Entry>, Error> {
-    let Wanted { filename, stamp, yank } = wanted;
+    let Wanted { key, filename, stamp, yank } = wanted;
     let known = known.filter(|known| known.stamp == stamp);
     if let Some(known) = &known
         && known.yank == yank
@@ -282,7 +331,7 @@ async fn read(
     }
     let record = match known {
         Some(known) => Some(known.record),
-        None => match small(&store, &layout::wheels::file(&index, &filename, Part::Record)).await? {
+        None => match small(&store, &key).await? {
             Some(json) => {
                 let record = Record::parse(&filename, &json);
                 if record.is_none() {
@@ -304,7 +353,7 @@ async fn read(
     Ok(Some(Entry { record, yanked, stamp, yank }))
 }
 
-async fn small(store: &Store, key: &crate::store::Key) -> Result<Option<bytes::Bytes>, Error> {
+async fn small(store: &Store, key: &Key) -> Result<Option<bytes::Bytes>, Error> {
     let Some(object) = store.get(key, &Want::default()).await? else { return Ok(None) };
     match object.body {
         Body::Whole(content) => Ok(Some(content.collect().await?)),

@@ -28,6 +28,9 @@ pub struct Record {
     /// SHA-256 of its metadata beside it, in lower-case hex; only where they are there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata_sha256: Option<String>,
+    /// Of which build it was said to be the outcome, by who stored it: 64 lower-case hex digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build_key: Option<String>,
 }
 
 /// Bytes in lower-case hex.
@@ -56,6 +59,7 @@ impl Record {
             upload_time: humantime::format_rfc3339_micros(now).to_string(),
             requires_python: found.core.as_ref().and_then(|core| core.requires_python.clone()),
             metadata_sha256: found.metadata.as_ref().map(|bytes| hex(&sha2::Sha256::digest(bytes))),
+            build_key: None,
         }
     }
 

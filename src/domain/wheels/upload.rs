@@ -12,7 +12,9 @@ use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 use tokio::sync::oneshot;
 
+use super::build::BuildKey;
 use super::filename::{DistributionFilename, Kind};
+use super::folder::{Behind, Folder, behind};
 use super::inspect::{Inspected, Inspector, Unsound};
 use super::name::{IndexName, ProjectName};
 use super::record::{Record, hex};
@@ -37,6 +39,8 @@ pub struct Claims {
     pub blake2: Option<[u8; 32]>,
     /// MD5.
     pub md5: Option<[u8; 16]>,
+    /// Of which build it is the outcome.
+    pub build: Option<BuildKey>,
 }
 
 /// A file that is offered.
@@ -84,6 +88,9 @@ pub enum Refused {
          to the index of its environment, /built/ENVIRONMENT/legacy/"
     )]
     Platform(String),
+    /// There are no environments here.
+    #[error("this server has one index, and none for environments: upload to /legacy/")]
+    OneIndex,
     /// Other bytes have the name.
     #[error(
         "File already exists ({0}), with other contents. A file's contents never change: use another version or build number"
@@ -110,7 +117,13 @@ struct Arriving {
     claims: oneshot::Receiver<Result<Claims, String>>,
     large: Arc<tokio::sync::Semaphore>,
     permit: Option<tokio::sync::OwnedSemaphorePermit>,
-    end: Option<Result<Inspected, End>>,
+    end: Option<Result<Arrived, End>>,
+}
+
+/// A file that arrived whole, and is good.
+struct Arrived {
+    found: Inspected,
+    build: Option<BuildKey>,
 }
 
 /// Why a body did not end well.
@@ -166,7 +179,7 @@ impl Arriving {
         }
     }
 
-    fn verdict(&mut self) -> Result<Inspected, End> {
+    fn verdict(&mut self) -> Result<Arrived, End> {
         let refused = |why: Unsound| End::Refused(why.into());
         let claims = match self.claims.try_recv() {
             Ok(Ok(claims)) => claims,
@@ -177,7 +190,7 @@ impl Arriving {
         claims.check_name(&self.filename).map_err(End::Refused)?;
         let found = inspector.finish().map_err(refused)?;
         claims.check(&found).map_err(End::Refused)?;
-        Ok(found)
+        Ok(Arrived { found, build: claims.build })
     }
 }
 
@@ -199,12 +212,14 @@ impl Claims {
         let right = |claimed: bool, what| if claimed { Ok(()) } else { Err(Refused::Claim(what)) };
         right(self.project.as_ref().is_none_or(|name| name == filename.project()), "name")?;
         right(self.version.as_ref().is_none_or(|version| version == filename.version()), "version")?;
+        right(self.build.is_none() || filename.is_wheel(), "build_key")?;
         right(self.wheel.is_none_or(|wheel| wheel == filename.is_wheel()), "filetype")
     }
 }
 
 impl Writes {
-    /// Takes a file in. Three requests to the store for a new wheel of up to 8 MiB, two where it was there.
+    /// Takes a file in. Three requests to the store for a new wheel of up to 8 MiB, two where it was there; one more
+    /// where it is the outcome of a build that was named.
     ///
     /// # Errors
     /// What is refused leaves nothing. Where the store fails after the bytes were stored, the same upload again, or any
@@ -215,10 +230,17 @@ impl Writes {
             drain(offer.body).await;
             return Err(Refused::Platform(tag).into());
         }
-        let how = Put { mode: Mode::Create, mark: offer.sha256.map(|sum| hex(&sum)), settled: 0 };
+        let key = match behind(&self.folder, index) {
+            Behind::Records => layout::file(index, &filename, Part::Content),
+            Behind::Folder(folder) => folder.room(&filename).await?,
+            Behind::Nothing => {
+                drain(offer.body).await;
+                return Err(Refused::OneIndex.into());
+            }
+        };
+        let mark = offer.sha256.map(|sum| hex(&sum));
+        let how = Put { mode: Mode::Create, mark, settled: crate::domain::layout::settled(&key) };
         let arriving = self.arriving(offer);
-        let key = layout::file(index, &filename, Part::Content);
-        let how = Put { settled: crate::domain::layout::settled(&key), ..how };
         let put = self.store.put(&key, Payload::new(None, stream_of(&arriving)), how).await;
         let stored = match put {
             Ok(stored) => Some(stored),
@@ -226,12 +248,18 @@ impl Writes {
             Err(PutError::Body(_)) => None,
             Err(PutError::Store(error)) => return Err(Error::from(error).into()),
         };
-        let found = finish(&arriving).await?;
-        match stored {
-            Some(Stored::Done { .. }) => self.commit(index, &filename, &found).await,
-            Some(Stored::Exists) => self.settle(index, &filename, &found).await,
-            None => Err(Error::Body(BodyError::Incomplete).into()),
+        let Arrived { found, build } = finish(&arriving).await?;
+        let landed = match (stored, &self.folder) {
+            (Some(Stored::Done { .. }), Some(_)) => Ok(Landed::Stored),
+            (Some(Stored::Exists), Some(folder)) => self.held(folder, &filename, &found).await,
+            (Some(Stored::Done { .. }), None) => self.commit(index, &filename, &found, build).await,
+            (Some(Stored::Exists), None) => self.settle(index, &filename, &found, build).await,
+            (None, _) => Err(Error::Body(BodyError::Incomplete).into()),
+        }?;
+        if let (Some(build), None) = (build, &self.folder) {
+            self.note_build(index, build, &filename, &found.digests.sha256).await?;
         }
+        Ok(landed)
     }
 
     fn arriving(&self, offer: Offer) -> Shared {
@@ -246,19 +274,36 @@ impl Writes {
         }))
     }
 
+    /// Bytes are in a folder, and so in its index: says whether they are ours.
+    async fn held(
+        &self,
+        folder: &Folder,
+        filename: &DistributionFilename,
+        ours: &Inspected,
+    ) -> Result<Landed, UploadError> {
+        match folder.sha256(filename).await? {
+            Some(sha256) if sha256 == hex(&ours.digests.sha256) => Ok(Landed::Same),
+            Some(_) => Err(Refused::Taken(filename.clone()).into()),
+            // Taken away just now: the same upload again finds room.
+            None => Err(Error::Store(Fault::Unavailable).into()),
+        }
+    }
+
     /// Bytes are there, whoever stored them: makes sure that they are in the index, and says whether they are ours.
     async fn settle(
         &self,
         index: &IndexName,
         filename: &DistributionFilename,
         ours: &Inspected,
+        build: Option<BuildKey>,
     ) -> Result<Landed, UploadError> {
         if let Some(record) = self.record(index, filename).await? {
             return compare(&record, filename, ours);
         }
         let theirs = self.look(index, filename).await?;
-        let landed = self.commit(index, filename, &theirs).await?;
-        if theirs.digests.sha256 == ours.digests.sha256 {
+        let same = theirs.digests.sha256 == ours.digests.sha256;
+        let landed = self.commit(index, filename, &theirs, build.filter(|_| same)).await?;
+        if same {
             return Ok(landed);
         }
         Err(Refused::Taken(filename.clone()).into())
@@ -270,12 +315,14 @@ impl Writes {
         index: &IndexName,
         filename: &DistributionFilename,
         found: &Inspected,
+        build: Option<BuildKey>,
     ) -> Result<Landed, UploadError> {
         if let Some(metadata) = &found.metadata {
             let key = layout::file(index, filename, Part::Metadata);
             self.small(&key, metadata.clone(), Mode::Replace).await?;
         }
-        let record = Record::new(filename, found, SystemTime::now());
+        let mut record = Record::new(filename, found, SystemTime::now());
+        record.build_key = build.map(|build| build.to_string());
         let key = layout::file(index, filename, Part::Record);
         match self.small(&key, record.to_json().into(), Mode::Create).await? {
             Stored::Done { .. } => Ok(Landed::Stored),
@@ -286,7 +333,12 @@ impl Writes {
         }
     }
 
-    async fn small(&self, key: &crate::store::Key, bytes: Bytes, mode: Mode) -> Result<Stored, Error> {
+    pub(super) async fn small(
+        &self,
+        key: &crate::store::Key,
+        bytes: Bytes,
+        mode: Mode,
+    ) -> Result<Stored, Error> {
         let how = Put { mode, settled: crate::domain::layout::settled(key), mark: None };
         Ok(self.store.put(key, Payload::from(bytes), how).await?)
     }
@@ -359,7 +411,7 @@ fn stream_of(arriving: &Shared) -> impl futures_util::Stream<Item = Result<Bytes
 }
 
 /// What arrived, once all of it has: also where the store left the rest, for its sender reads no answer before.
-async fn finish(arriving: &Shared) -> Result<Inspected, UploadError> {
+async fn finish(arriving: &Shared) -> Result<Arrived, UploadError> {
     let mut arriving = arriving.lock().await;
     while arriving.next().await.is_some() {}
     match arriving.end.take() {

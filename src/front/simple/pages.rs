@@ -3,40 +3,17 @@
 
 use std::fmt::Write as _;
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
-use crate::domain::wheels::{Entry, Page, ProjectName};
+use crate::domain::wheels::{Entry, Page, ProjectName, Record};
+use crate::front::html::{self, escape};
 
 /// The version of the format that all of our pages keep.
 const VERSION: &str = "1.1";
 
-/// What is escaped in a link: some clients take `+` for a blank.
-const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'.').remove(b'_').remove(b'-').remove(b'!');
-
-/// From a project's page up to the directory above `files/`.
-const UP: &str = "../..";
-
-/// A file's link.
-fn link(entry: &Entry) -> String {
-    let name = utf8_percent_encode(&entry.record.filename, ESCAPED);
-    format!("{UP}/files/{}/{name}", entry.record.sha256)
-}
-
-/// Text within an element or a quoted attribute.
-fn escape(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for letter in text.chars() {
-        match letter {
-            '&' => safe.push_str("&amp;"),
-            '<' => safe.push_str("&lt;"),
-            '>' => safe.push_str("&gt;"),
-            '"' => safe.push_str("&quot;"),
-            '\'' => safe.push_str("&#39;"),
-            letter => safe.push(letter),
-        }
-    }
-    safe
+/// A file's link, where `up` leads from its page to the directory above `files/`.
+fn link(record: &Record, up: &str) -> String {
+    html::file(&record.sha256, &record.filename, up)
 }
 
 fn document(title: &str, links: impl Iterator<Item = String>) -> String {
@@ -61,13 +38,13 @@ pub(super) fn projects_json(projects: &[ProjectName]) -> String {
 }
 
 /// A project's files.
-pub(super) fn project_html(project: &ProjectName, page: &Page) -> String {
-    document(&format!("Links for {project}"), page.files.iter().map(anchor))
+pub(super) fn project_html(project: &ProjectName, page: &Page, up: &str) -> String {
+    document(&format!("Links for {project}"), page.files.iter().map(|entry| anchor(entry, up)))
 }
 
-fn anchor(entry: &Entry) -> String {
+fn anchor(entry: &Entry, up: &str) -> String {
     let record = &entry.record;
-    let mut html = format!("<a href=\"{}#sha256={}\"", link(entry), record.sha256);
+    let mut html = format!("<a href=\"{}#sha256={}\"", link(record, up), record.sha256);
     let mut attribute = |name: &str, value: &str| {
         // Writing to a text cannot fail.
         write!(html, " {name}=\"{}\"", escape(value)).unwrap_or_default();
@@ -88,8 +65,9 @@ fn anchor(entry: &Entry) -> String {
 }
 
 /// A project's files.
-pub(super) fn project_json(project: &ProjectName, page: &Page) -> String {
-    let files: Vec<Value> = page.files.iter().map(file).collect();
+pub(super) fn project_json(project: &ProjectName, page: &Page, up: &str) -> String {
+    let files: Vec<Value> =
+        page.files.iter().map(|entry| file(&entry.record, entry.yanked.as_deref(), up)).collect();
     let document = json!({
         "meta": { "api-version": VERSION },
         "name": project.as_str(),
@@ -99,17 +77,17 @@ pub(super) fn project_json(project: &ProjectName, page: &Page) -> String {
     document.to_string()
 }
 
-fn file(entry: &Entry) -> Value {
-    let record = &entry.record;
+/// One file, as a page in JSON has it.
+pub(super) fn file(record: &Record, yanked: Option<&str>, up: &str) -> Value {
     let metadata = record.metadata_sha256.as_ref().map_or(json!(false), |digest| json!({ "sha256": digest }));
-    let yanked = match entry.yanked.as_deref() {
+    let yanked = match yanked {
         None => json!(false),
         Some("") => json!(true),
         Some(reason) => json!(reason),
     };
     let mut value = json!({
         "filename": record.filename,
-        "url": link(entry),
+        "url": link(record, up),
         "hashes": { "sha256": record.sha256 },
         "size": record.size,
         "upload-time": record.upload_time,

@@ -13,7 +13,7 @@ use larder::front::auth::verify::{Limits as VerifyLimits, Verifier};
 use larder::front::auth::{Gate, Guarded};
 use larder::front::body::BodyLimits;
 use larder::front::origin::Proxies;
-use larder::front::{App, router};
+use larder::front::{App, Protocols, router};
 use larder::metrics::Metrics;
 use larder::payload::{Body, Payload, Want};
 use larder::server::{Drain, Limits, Server};
@@ -89,7 +89,7 @@ impl Rig {
                 crate::support::gateway::rpc(),
                 counted,
             );
-            served.run(router(app, None), Drain::new()).await;
+            served.run(router(app, Protocols::All, None), Drain::new()).await;
             pending::<()>().await;
         });
         let (addr, store) = started.recv_timeout(LIMIT).expect("the gateway comes up");

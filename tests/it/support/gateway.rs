@@ -19,7 +19,7 @@ use larder::front::auth::{Gate, Guarded, Listed as Known};
 use larder::front::body::BodyLimits;
 use larder::front::ops::{Ops, Readiness};
 use larder::front::origin::Proxies;
-use larder::front::{App, router, rpc};
+use larder::front::{App, Protocols, router, rpc};
 use larder::metrics::{Metrics, RequestLabels};
 use larder::server::tls::Tls;
 use larder::server::{Drain, Limits, Server};
@@ -209,7 +209,8 @@ impl TestGateway {
             let guarded = Guarded::new(Gateway::new(store, options.wheels), gate);
             let app = App::new(guarded, limits, options.proxies, rpc(), counted.clone());
             let ops = Ops { readiness: Readiness::default(), metrics: counted, budget: Budget::new(BUDGET) };
-            server.run(router(app, Some(ops)), Drain::new()).await;
+            let protocols = if options.wheels.folder { Protocols::Python } else { Protocols::All };
+            server.run(router(app, protocols, Some(ops)), Drain::new()).await;
         });
         let (addr, thread, own) = told.recv_timeout(LIMIT).expect("the gateway listens");
         let name = name.to_owned();

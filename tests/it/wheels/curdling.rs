@@ -9,7 +9,7 @@ use crate::support::gateway::{Options, TestGateway};
 use crate::support::http::{bare, request};
 use crate::support::python::{Distribution, Form};
 
-fn put(file: &Distribution) -> http::Request<crate::support::http::Body> {
+pub(super) fn put(file: &Distribution) -> http::Request<crate::support::http::Body> {
     let mut form = Form::default();
     form.file(&file.filename, &file.filename, &file.bytes);
     form.send("PUT", &format!("/p/{}", file.filename))
@@ -160,7 +160,7 @@ async fn linux_tags_are_taken_where_the_operator_says_so() {
     let refused = strict.client().check(put(&file), 400).await;
     assert!(refused.text().contains("/built/ENVIRONMENT/legacy/"), "{}", refused.text());
     strict.holds(&[]).await;
-    let wheels = Wheels { linux_tags: true };
+    let wheels = Wheels { linux_tags: true, folder: false };
     let lax = TestGateway::with(Options { wheels, ..Options::default() });
     lax.client().check(put(&file), 200).await;
     assert_eq!(super::files(&lax.client(), "/simple/a/").await, [file.filename]);
