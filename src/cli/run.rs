@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{CommandFactory, Parser};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Cli, Command, Get, Healthcheck, Ls, Man, Put, Rm, flags, flags::StoreFlags};
+use super::{Cli, Command, Get, Healthcheck, Ls, Man, Put, Rm, flags, flags::StoreFlags, please_dir};
 use crate::budget::Budget;
 use crate::config::{Limits, Log};
 use crate::metrics::Metrics;
@@ -46,7 +46,7 @@ impl From<Exit> for ExitCode {
 impl Cli {
     /// Reads the arguments and the environment of this process. Help, version and mistakes are printed here.
     pub fn read() -> Result<Self, Exit> {
-        Self::try_parse().map_err(|error| {
+        Self::try_parse_from(please_dir::arguments(std::env::args_os())).map_err(|error| {
             let printed = error.print();
             match error.exit_code() {
                 0 if printed.is_ok_and(|()| io::stdout().flush().is_ok()) => Exit::Done,
@@ -73,6 +73,9 @@ pub async fn run(cli: Cli) -> Exit {
         Command::Get(args) => get(args).await,
         Command::Put(args) => put(args).await,
         Command::Rm(args) => rm(args).await,
+        Command::Sweep(args) => please_dir::sweep(args),
+        Command::CacheCleaner(args) => please_dir::cleaner(args),
+        Command::Push(args) => please_dir::push(args).await,
         Command::Healthcheck(args) => healthcheck(&args).await,
         Command::Version => print(|out| writeln!(out, "{}", Cli::command().render_version().trim_end())),
         Command::Completions { shell } => print(|out| {
@@ -86,7 +89,7 @@ pub async fn run(cli: Cli) -> Exit {
 }
 
 /// Tells of a failure, causes and all.
-fn fail(error: &dyn std::error::Error, exit: Exit) -> Exit {
+pub(super) fn fail(error: &dyn std::error::Error, exit: Exit) -> Exit {
     let mut line = format!("larder: {error}");
     let mut next = error.source();
     while let Some(cause) = next {
@@ -200,7 +203,8 @@ async fn rm(args: Rm) -> Exit {
     .await
 }
 
-fn out() -> impl Write {
+/// Standard output, in large pieces.
+pub(super) fn out() -> impl Write {
     BufWriter::with_capacity(64 * 1024, io::stdout())
 }
 
