@@ -18,6 +18,7 @@ use flags::{LogFlags, ServeFlags, StoreFlags};
 mod curd;
 mod flags;
 mod help;
+mod please_dir;
 mod run;
 mod values;
 
@@ -66,6 +67,15 @@ enum Command {
     /// Take Python files or releases out of their index and out of the store
     #[command(after_long_help = help::UNPUBLISH)]
     Unpublish(Unpublish),
+    /// Keep a Please directory cache small: whole entries, least recently used first
+    #[command(after_long_help = help::SWEEP)]
+    Sweep(please_dir::Sweep),
+    /// Keep a Please directory cache small, by the flags of Please's own cache_cleaner
+    #[command(name = "cache_cleaner", after_long_help = help::CACHE_CLEANER)]
+    CacheCleaner(please_dir::Cleaner),
+    /// Send a Please directory cache's entries to a shared cache
+    #[command(after_long_help = help::PUSH)]
+    Push(please_dir::Push),
     /// Ask a running Larder whether it is ready: exit 0 if so, else 1
     #[command(after_long_help = help::HEALTHCHECK)]
     Healthcheck(Healthcheck),

@@ -13,7 +13,8 @@
 //! - [`front`] is the wire: one file a protocol, and what they share. [`domain`] is what artifacts and entries *are*,
 //!   whatever carries them; `domain::layout` is the only spelling of bucket keys. [`store`] is where objects rest: a
 //!   directory or a bucket behind one contract.
-//! - [`objects`], [`releases`] and [`healthcheck`] are the side jobs of the command line.
+//! - [`objects`], [`releases`], [`please_dir`] and [`healthcheck`] are the side jobs of the command line; [`client`] speaks to a shared
+//!   cache for them.
 //! - [`payload`], [`peer`], [`budget`], [`metrics`], [`telemetry`], [`mod@watch`] are the coins that every room accepts.
 //!
 //! Which room may name which is held by `tests/it/rooms.rs`.
@@ -37,6 +38,7 @@
 
 pub mod budget;
 pub mod cli;
+pub mod client;
 pub mod config;
 pub mod domain;
 pub mod front;
@@ -45,6 +47,7 @@ pub mod metrics;
 pub mod objects;
 pub mod payload;
 pub mod peer;
+pub mod please_dir;
 pub mod releases;
 pub mod serve;
 pub mod server;

@@ -101,6 +101,33 @@ Examples:
   larder unpublish foo==1.0
   larder unpublish foo-1.0.tar.gz
   larder unpublish foo==1.0 --environment cp312-x86_64-debian12";
+/// After the help of `larder sweep`.
+pub(super) const SWEEP: &str = "\
+Entries are removed whole: the least recently used first, and of those used within ten minutes of each other the \
+largest first. What is locked, being written, or used meanwhile stays. Sizes are what `du` counts.
+Exits 1 where the low mark could not be reached, 3 where the directory cannot be read. -v names what is removed.
+
+Examples:
+  larder sweep --please-dir ~/.cache/please --high-water 10G --low-water 8G
+  larder sweep --please-dir .plz-cache --high-water 2GiB --dry-run";
+
+/// After the help of `larder cache_cleaner`.
+pub(super) const CACHE_CLEANER: &str = "\
+The same as `larder sweep --please-dir`. A link to this program that is called cache_cleaner needs no command.
+
+Examples:
+  larder cache_cleaner --dir ~/.cache/please --high_water_mark 10G --low_water_mark 8G -v
+  ln -s /usr/bin/larder ~/.please/cache_cleaner";
+
+/// After the help of `larder push`.
+pub(super) const PUSH: &str = "\
+Asks for each file whether it is there, and sends those that are not. Entries that hold links are left out: HTTP \
+cannot carry these. Exits 0 where all others are there now, 1 where some failed or the credentials are refused, \
+3 where the cache cannot be reached or the directory not be read.
+
+Examples:
+  larder push --please-dir ~/.cache/please -c http://cache.example.org:8080 --os linux_amd64
+  LARDER_USER=ci:PASSWORD larder push --please-dir .plz-cache -c https://cache.example.org --os linux_amd64 --json";
 
 /// After the help of `larder healthcheck`.
 pub(super) const HEALTHCHECK: &str = "\

@@ -10,6 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
     Cli, Command, Get, Healthcheck, Ls, Man, Named, Put, Rm, Unpublish, Yank, flags, flags::StoreFlags,
+    please_dir,
 };
 use crate::budget::Budget;
 use crate::config::{Config, Limits};
@@ -49,7 +50,7 @@ impl From<Exit> for ExitCode {
 impl Cli {
     /// Reads the arguments and the environment of this process. Help, version and mistakes are printed here.
     pub fn read() -> Result<Self, Exit> {
-        Self::try_parse().map_err(|error| {
+        Self::try_parse_from(please_dir::arguments(std::env::args_os())).map_err(|error| {
             let printed = error.print();
             match error.exit_code() {
                 0 if printed.is_ok_and(|()| io::stdout().flush().is_ok()) => Exit::Done,
@@ -72,6 +73,9 @@ pub async fn run(cli: Cli) -> Exit {
         | Command::Rm(_)
         | Command::Yank(_)
         | Command::Unpublish(_)
+        | Command::Sweep(_)
+        | Command::CacheCleaner(_)
+        | Command::Push(_)
         | Command::Healthcheck(_)
         | Command::Version
         | Command::Completions { .. }
@@ -94,6 +98,9 @@ pub async fn run(cli: Cli) -> Exit {
             release(named, if undo { Action::Unyank } else { Action::Yank(reason) }, store).await
         }
         Command::Unpublish(Unpublish { named, store }) => release(named, Action::Unpublish, store).await,
+        Command::Sweep(args) => please_dir::sweep(args),
+        Command::CacheCleaner(args) => please_dir::cleaner(args),
+        Command::Push(args) => please_dir::push(args).await,
         Command::Healthcheck(args) => healthcheck(&args).await,
         Command::Version => print(|out| writeln!(out, "{}", Cli::command().render_version().trim_end())),
         Command::Completions { shell } => print(|out| {
@@ -107,7 +114,7 @@ pub async fn run(cli: Cli) -> Exit {
 }
 
 /// Tells of a failure, causes and all.
-fn fail(error: &dyn std::error::Error, exit: Exit) -> Exit {
+pub(super) fn fail(error: &dyn std::error::Error, exit: Exit) -> Exit {
     let mut line = format!("larder: {error}");
     let mut next = error.source();
     while let Some(cause) = next {
@@ -234,7 +241,8 @@ async fn release(named: Named, action: Action, store: StoreFlags) -> Exit {
     .await
 }
 
-fn out() -> impl Write {
+/// Standard output, in large pieces.
+pub(super) fn out() -> impl Write {
     BufWriter::with_capacity(64 * 1024, io::stdout())
 }
 

@@ -15,6 +15,7 @@ mod laws;
 mod leaks;
 mod memory;
 mod metrics_page;
+mod please_dir;
 mod please_http;
 mod replicas;
 mod rooms;

@@ -10,7 +10,20 @@ const ROOMS: &[(&str, &[&str])] = &[
     // The command line: arguments to values, values to side jobs.
     (
         "cli",
-        &["config", "serve", "healthcheck", "objects", "releases", "domain", "telemetry", "server", "store"],
+        &[
+            "config",
+            "serve",
+            "healthcheck",
+            "objects",
+            "releases",
+            "telemetry",
+            "server",
+            "store",
+            "client",
+            "please_dir",
+            // The names that flags are parsed into.
+            "domain",
+        ],
     ),
     ("config", &["store"]),
     ("telemetry", &["config"]),
@@ -25,6 +38,10 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("objects", &["config", "domain", "store", "cli"]),
     ("releases", &["domain", "store"]),
     ("healthcheck", &["config"]),
+    // The other side of the protocols: neither front nor store.
+    ("client", &["domain"]),
+    // Please's tree on this machine's disk, and whom it is sent to: no store.
+    ("please_dir", &["client", "domain"]),
     ("watch", &[]),
     ("payload", &[]),
     ("peer", &[]),
@@ -46,7 +63,17 @@ const WORDS: &[(&[&str], &[&str], &str)] = &[
     (
         &["http", "hyper", "headers", "StatusCode"],
         // Configuration checks that an endpoint is a URI.
-        &["front.rs", "front/", "server/", "store/s3.rs", "store/s3/", "healthcheck.rs", "config.rs"],
+        &[
+            "front.rs",
+            "front/",
+            "server/",
+            "store/s3.rs",
+            "store/s3/",
+            "healthcheck.rs",
+            "config.rs",
+            "client.rs",
+            "client/",
+        ],
         "what things are does not depend on what carries them",
     ),
     (
@@ -57,6 +84,8 @@ const WORDS: &[(&[&str], &[&str], &str)] = &[
             // Files that are the operator's own: password files, and what `get` and `put` copy to and from.
             "watch/files.rs",
             "objects/transfer.rs",
+            // A tree that is Please's, and that only a side job touches.
+            "please_dir/",
         ],
         "only a directory store's files hold objects",
     ),
