@@ -45,6 +45,7 @@ pub struct Parts {
     limits: BodyLimits,
     proxies: Proxies,
     rpc: rpc::Rpc,
+    pages: simple::Rendered,
     metrics: Metrics,
 }
 
@@ -65,7 +66,14 @@ impl App {
         rpc: rpc::Settings,
         metrics: Metrics,
     ) -> Self {
-        Self(Arc::new(Parts { guarded, limits, proxies, rpc: rpc::Rpc::new(rpc), metrics }))
+        Self(Arc::new(Parts {
+            guarded,
+            limits,
+            proxies,
+            rpc: rpc::Rpc::new(rpc),
+            pages: simple::Rendered::default(),
+            metrics,
+        }))
     }
 }
 

@@ -147,9 +147,7 @@ async fn files(
         What::Release(project, version) => {
             let shelf = gateway.reads().shelf(index, project).await?;
             let of_version = |filename: &DistributionFilename| filename.version() == version;
-            Ok(shelf
-                .map(|shelf| shelf.filenames().filter(|it| of_version(it)).cloned().collect())
-                .unwrap_or_default())
+            Ok(shelf.map(|shelf| shelf.filenames().filter(of_version).collect()).unwrap_or_default())
         }
     }
 }

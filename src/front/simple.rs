@@ -8,9 +8,10 @@ use std::borrow::Cow;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::routing::get;
+use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, LOCATION, VARY};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode, Uri};
@@ -27,7 +28,10 @@ use accept::Form;
 
 mod accept;
 mod manage;
+mod memo;
 mod pages;
+
+pub(super) use memo::Rendered;
 
 const VERBS: &str = "GET, HEAD";
 
@@ -103,7 +107,7 @@ impl Target {
     }
 }
 
-async fn page(Reader(reads): Reader, request: Request) -> Result<Response, Failure> {
+async fn page(State(app): State<App>, Reader(reads): Reader, request: Request) -> Result<Response, Failure> {
     let (parts, _) = request.into_parts();
     let (index, project) = match Target::parse(&parts.uri)? {
         Target::Moved(to) => return Ok(moved(&to)),
@@ -116,11 +120,18 @@ async fn page(Reader(reads): Reader, request: Request) -> Result<Response, Failu
     if conditional::want(&parts.method, &parts.headers).has(&tag) {
         return Ok(answer(form, &tag, None));
     }
+    if let Some(text) = app.pages.get(&tag) {
+        return Ok(answer(form, &tag, Some(text)));
+    }
     let page = reads.page(&shelf).await?;
     let text = match form {
         Form::Json => pages::project_json(&project, &page, UP),
         Form::Html | Form::VersionedHtml => pages::project_html(&project, &page, UP),
     };
+    let text = Bytes::from(text);
+    if page.whole {
+        app.pages.keep(&tag, &text);
+    }
     Ok(answer(form, &tag, Some(text)))
 }
 
@@ -134,7 +145,7 @@ async fn projects(reads: &Reads, index: &IndexName, parts: &Parts) -> Result<Res
     let digest = Sha256::digest(&text);
     let tag = format!("{}{}", record::hex(digest.get(..16).unwrap_or_default()), form.suffix());
     let same = conditional::want(&parts.method, &parts.headers).has(&tag);
-    Ok(answer(form, &tag, (!same).then_some(text)))
+    Ok(answer(form, &tag, (!same).then(|| text.into())))
 }
 
 /// The file that a build came to, as a page in JSON has it.
@@ -150,7 +161,7 @@ async fn built(Reader(reads): Reader, uri: Uri) -> Result<Response, Failure> {
 }
 
 /// A page, or that the client's is still good.
-fn answer(form: Form, tag: &str, text: Option<String>) -> Response {
+fn answer(form: Form, tag: &str, text: Option<Bytes>) -> Response {
     let (status, outcome) = match text {
         Some(_) => (StatusCode::OK, Outcome::Hit),
         None => (StatusCode::NOT_MODIFIED, Outcome::Unchanged),

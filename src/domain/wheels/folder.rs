@@ -110,23 +110,26 @@ impl Folder {
 
     pub(in crate::domain) async fn shelf(&self, project: &ProjectName) -> Result<Option<Shelf>, Error> {
         let files = self.files().await?.into_iter().filter(|found| found.filename.project() == project);
-        let lines = files.map(|found| (found.key, found.filename, found.part, found.stamp));
-        Ok(Shelf::of(IndexName::Shared, project.clone(), lines))
+        let lines = files.map(|found| (found.key, found.stamp)).collect();
+        Ok(Shelf::of(IndexName::Shared, project.clone(), lines, parse))
     }
 
     /// The page that a listing is of: each file that is new, or another by now, is read from its first byte to its last.
     pub(in crate::domain) async fn page(&self, shelf: &Shelf) -> Result<Page, Error> {
-        let mut files = Vec::new();
+        let (mut files, mut whole) = (Vec::new(), true);
         for wanted in shelf.wanted() {
             let record = self.record(&wanted.key, &wanted.filename, wanted.stamp).await?;
-            let Some(record) = record else { continue };
+            let Some(record) = record else {
+                whole = false;
+                continue;
+            };
             let yanked = match wanted.yank {
                 None => None,
                 Some(_) => self.reason(&yank(&wanted.key)).await?,
             };
             files.push(Entry::new(record, yanked, wanted.stamp, wanted.yank));
         }
-        Ok(Page { files })
+        Ok(Page { files, whole })
     }
 
     async fn reason(&self, key: &Key) -> Result<Option<String>, Error> {

@@ -25,23 +25,20 @@ use crate::store::{Key, Listed, Listing, Put, Store};
 /// Records that are read at a time.
 const AT_ONCE: usize = 16;
 
-/// A listing of a project's records.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A listing of a project's records. Names are looked into only where a page is made of it: mostly it is enough to know that
+/// nothing has changed.
+#[derive(Debug, Clone)]
 pub struct Shelf {
     index: IndexName,
     project: ProjectName,
     fingerprint: String,
-    lines: Vec<Line>,
+    lines: Vec<(Key, Stamp)>,
+    /// What a line is: a record or a yank marker, and whose; `None` for what is neither.
+    reading: Reading,
 }
 
-/// A record, or a yank marker, as it is listed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Line {
-    key: Key,
-    filename: DistributionFilename,
-    part: Part,
-    stamp: Stamp,
-}
+/// How the lines of a shelf are to be read.
+pub(super) type Reading = fn(&Key) -> Option<(DistributionFilename, Part)>;
 
 /// What tells an object from its successor under the same name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -69,6 +66,8 @@ pub struct Entry {
 pub struct Page {
     /// The files.
     pub files: Vec<Entry>,
+    /// Whether it has every file that was listed. One that has not is not the page that the listing is of.
+    pub whole: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -104,20 +103,27 @@ impl Shelf {
     pub(super) fn of(
         index: IndexName,
         project: ProjectName,
-        lines: impl Iterator<Item = (Key, DistributionFilename, Part, Stamp)>,
+        lines: Vec<(Key, Stamp)>,
+        reading: Reading,
     ) -> Option<Self> {
         let mut hash = Sha256::new();
-        let lines = lines.map(|(key, filename, part, stamp)| {
+        for (key, stamp) in &lines {
             hash.update(key.as_str());
             hash.update([0]);
             hash.update(stamp.size.to_be_bytes());
             hash.update(stamp.modified.to_be_bytes());
-            Line { key, filename, part, stamp }
-        });
-        let lines: Vec<Line> = lines.collect();
+        }
         let fingerprint = hex(hash.finalize().get(..16).unwrap_or_default());
-        let any = lines.iter().any(|line| line.part == Part::Record);
-        any.then_some(Self { index, project, fingerprint, lines })
+        let shelf = Self { index, project, fingerprint, lines, reading };
+        let any = shelf.of_part(Part::Record).next().is_some();
+        any.then_some(shelf)
+    }
+
+    fn of_part(&self, wanted: Part) -> impl Iterator<Item = (&Key, DistributionFilename, Stamp)> {
+        self.lines.iter().filter_map(move |(key, stamp)| {
+            let (filename, part) = (self.reading)(key)?;
+            (part == wanted).then_some((key, filename, *stamp))
+        })
     }
 
     /// Changes whenever the page does: lower-case hex.
@@ -131,23 +137,18 @@ impl Shelf {
     }
 
     /// Its files, in the order of their names.
-    pub fn filenames(&self) -> impl Iterator<Item = &DistributionFilename> {
-        self.lines.iter().filter(|line| line.part == Part::Record).map(|line| &line.filename)
+    pub fn filenames(&self) -> impl Iterator<Item = DistributionFilename> {
+        self.of_part(Part::Record).map(|(_, filename, _)| filename)
     }
 
     pub(super) fn wanted(&self) -> Vec<Wanted> {
-        let yanks: HashMap<&str, Stamp> = self
-            .lines
-            .iter()
-            .filter(|line| line.part == Part::Yank)
-            .map(|line| (line.filename.as_str(), line.stamp))
-            .collect();
-        let records = self.lines.iter().filter(|line| line.part == Part::Record);
-        let wanted = records.map(|line| Wanted {
-            key: line.key.clone(),
-            filename: line.filename.clone(),
-            stamp: line.stamp,
-            yank: yanks.get(line.filename.as_str()).copied(),
+        let yanks = self.of_part(Part::Yank).map(|(_, filename, stamp)| (filename.to_string(), stamp));
+        let yanks: HashMap<String, Stamp> = yanks.collect();
+        let wanted = self.of_part(Part::Record).map(|(key, filename, stamp)| Wanted {
+            key: key.clone(),
+            yank: yanks.get(filename.as_str()).copied(),
+            filename,
+            stamp,
         });
         wanted.collect()
     }
@@ -194,13 +195,11 @@ impl Reads {
         let mut listing = self.store.list(&layout::wheels::records(index, project), Listing::default());
         let mut lines = Vec::new();
         while let Some(line) = listing.try_next().await? {
-            let Listed::Object { key, size, modified } = line else { continue };
-            let Some(Stored::Wheel(WheelKey::File(_, filename, part))) = layout::parse(&key) else {
-                continue;
-            };
-            lines.push((key, filename, part, Stamp::of(size, modified)));
+            if let Listed::Object { key, size, modified } = line {
+                lines.push((key, Stamp::of(size, modified)));
+            }
         }
-        Ok(Shelf::of(index.clone(), project.clone(), lines.into_iter()))
+        Ok(Shelf::of(index.clone(), project.clone(), lines, noted))
     }
 
     /// The page that a listing is of. One request where it was read before; where it was not, one for each record that
@@ -213,7 +212,7 @@ impl Reads {
         let mut known: HashMap<String, Entry> = HashMap::new();
         if let Some(old) = old {
             if old.fingerprint == shelf.fingerprint {
-                return Ok(Page { files: old.files });
+                return Ok(Page { files: old.files, whole: true });
             }
             known.extend(old.files.into_iter().map(|entry| (entry.record.filename.clone(), entry)));
         }
@@ -227,7 +226,7 @@ impl Reads {
         if whole {
             self.leave(shelf, &files).await;
         }
-        Ok(Page { files })
+        Ok(Page { files, whole })
     }
 
     async fn snapshot(&self, shelf: &Shelf) -> Result<Option<Snapshot>, Error> {
@@ -305,6 +304,14 @@ impl Reads {
         }
         let key = layout::wheels::file(index, filename, Part::Metadata);
         Ok(self.store.get(&key, want).await?)
+    }
+}
+
+/// Whose record or yank marker this is.
+fn noted(key: &Key) -> Option<(DistributionFilename, Part)> {
+    match layout::parse(key)? {
+        Stored::Wheel(WheelKey::File(_, filename, part)) => Some((filename, part)),
+        Stored::Wheel(_) | Stored::Artifact(_) | Stored::Manifest(_) | Stored::Please(_) => None,
     }
 }
 

@@ -139,7 +139,7 @@ mod tests {
             entry.yanked = yanked.then(String::new);
             entry
         });
-        Page { files: files.collect() }
+        Page { files: files.collect(), whole: true }
     }
 
     #[test]
