@@ -10,12 +10,13 @@ use clap::{Args, Parser, Subcommand};
 pub use run::{Exit, run};
 
 use crate::objects::Target;
-use crate::store::Key;
+use crate::store::{Key, Prefix};
 use flags::{LogFlags, ServeFlags, StoreFlags};
 
 mod flags;
 mod help;
 mod run;
+mod sweep;
 mod values;
 
 /// A shared build cache over a bucket or a directory
@@ -54,6 +55,12 @@ enum Command {
     /// Remove objects by key or prefix, straight from the store
     #[command(after_long_help = help::RM)]
     Rm(Rm),
+    /// Say what the store is full of
+    #[command(after_long_help = help::DU)]
+    Du(Du),
+    /// Remove what is too old, too much or left over: whole entries, least recently used first
+    #[command(after_long_help = help::SWEEP)]
+    Sweep(Box<sweep::Sweep>),
     /// Ask a running Larder whether it is ready: exit 0 if so, else 1
     #[command(after_long_help = help::HEALTHCHECK)]
     Healthcheck(Healthcheck),
@@ -137,6 +144,21 @@ struct Rm {
     /// Everything in the store
     #[arg(long)]
     all: bool,
+    #[command(flatten)]
+    store: StoreFlags,
+}
+
+#[derive(Debug, Args)]
+struct Du {
+    /// Only what lies below this; may be repeated [default: everything]
+    #[arg(long = "prefix", value_name = "PREFIX")]
+    prefixes: Vec<Prefix>,
+    /// What a line is of
+    #[arg(long, value_name = "WHAT", default_value = "prefix")]
+    by: values::ByArg,
+    /// One JSON object a line: `place`, `bytes`, `objects`, `entries`, `oldest`, `newest`; the last is the `total`
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     store: StoreFlags,
 }

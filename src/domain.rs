@@ -8,6 +8,7 @@ use crate::store::{self, PutError, Store};
 
 pub mod artifact;
 pub mod digest;
+pub mod entries;
 pub mod glob;
 pub mod layout;
 pub mod manifest;

@@ -13,7 +13,7 @@
 //! - [`front`] is the wire: one file a protocol, and what they share. [`domain`] is what artifacts and entries *are*,
 //!   whatever carries them; `domain::layout` is the only spelling of bucket keys. [`store`] is where objects rest: a
 //!   directory or a bucket behind one contract.
-//! - [`objects`] and [`healthcheck`] are the side jobs of the command line.
+//! - [`objects`], [`sweep`] and [`healthcheck`] are the side jobs of the command line.
 //! - [`payload`], [`peer`], [`budget`], [`metrics`], [`telemetry`], [`mod@watch`] are the coins that every room accepts.
 //!
 //! Which room may name which is held by `tests/it/rooms.rs`.
@@ -48,5 +48,6 @@ pub mod peer;
 pub mod serve;
 pub mod server;
 pub mod store;
+pub mod sweep;
 pub mod telemetry;
 pub mod watch;

@@ -72,6 +72,31 @@ Examples:
   larder rm --yes artifact/linux_amd64/src/core artifact/darwin_arm64/src/core
   larder rm --all --yes --store s3://bucket/cache";
 
+/// After the help of `larder du`.
+pub(super) const DU: &str = "\
+An entry is what a client stores as one: all files of a target with one hash, or one key. Its last use is the newest
+time of its objects; in a directory, that of the last reading, where the file system keeps it. Lines come in the order
+of the listing, and memory does not grow with what is stored.
+
+Examples:
+  larder du
+  larder du --by package --prefix artifact/linux_amd64
+  larder du --by target --json | jq -s 'map(select(.place)) | sort_by(-.bytes) | .[:20]'";
+
+/// After the help of `larder sweep`.
+pub(super) const SWEEP: &str = "\
+Without --max-age and marks only leftovers go: parts of entries whose Store broke off, sidecars of nothing, and
+uploads that nobody finishes. Sweeps may run at once, beside gateways, and be killed at any time.
+
+Exit codes: 0 done; 1 more is left than the mark, and nothing more may go; 2 wrong usage; 3 the store failed, or
+refused to remove something.
+
+Examples:
+  larder sweep --dry-run --max-age 30d
+  larder sweep --high-water 2TiB --low-water 1800GiB --store s3://bucket/cache
+  larder sweep --max-age 90d --prefix please --json
+  larder sweep --high-water 50GiB --low-water 40GiB --every 1h";
+
 /// After the help of `larder healthcheck`.
 pub(super) const HEALTHCHECK: &str = "\
 Waits 3 seconds at most. Takes the same LARDER_LISTEN, LARDER_OPS_LISTEN and LARDER_TLS_CERT as

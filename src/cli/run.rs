@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{CommandFactory, Parser};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Cli, Command, Get, Healthcheck, Ls, Man, Put, Rm, flags, flags::StoreFlags};
+use super::{Cli, Command, Du, Get, Healthcheck, Ls, Man, Put, Rm, flags, flags::StoreFlags, sweep};
 use crate::budget::Budget;
 use crate::config::{Limits, Log};
 use crate::metrics::Metrics;
@@ -73,6 +73,8 @@ pub async fn run(cli: Cli) -> Exit {
         Command::Get(args) => get(args).await,
         Command::Put(args) => put(args).await,
         Command::Rm(args) => rm(args).await,
+        Command::Du(args) => du(args).await,
+        Command::Sweep(args) => sweep::run(*args).await,
         Command::Healthcheck(args) => healthcheck(&args).await,
         Command::Version => print(|out| writeln!(out, "{}", Cli::command().render_version().trim_end())),
         Command::Completions { shell } => print(|out| {
@@ -86,7 +88,7 @@ pub async fn run(cli: Cli) -> Exit {
 }
 
 /// Tells of a failure, causes and all.
-fn fail(error: &dyn std::error::Error, exit: Exit) -> Exit {
+pub(super) fn fail(error: &dyn std::error::Error, exit: Exit) -> Exit {
     let mut line = format!("larder: {error}");
     let mut next = error.source();
     while let Some(cause) = next {
@@ -200,6 +202,11 @@ async fn rm(args: Rm) -> Exit {
     .await
 }
 
+async fn du(args: Du) -> Exit {
+    let what = objects::Du { places: args.prefixes, by: args.by.into(), json: args.json };
+    with_store(args.store, Leaves::Nothing, async |store| objects::du(store, &what, &mut out()).await).await
+}
+
 fn out() -> impl Write {
     BufWriter::with_capacity(64 * 1024, io::stdout())
 }
@@ -219,18 +226,26 @@ fn ask(question: &str) -> io::Result<Answer> {
 
 /// What a command leaves behind that is killed in the middle.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Leaves {
+pub(super) enum Leaves {
     /// Nothing: signals end it at once, even where a write to a full pipe stands still.
     Nothing,
     /// Half a file or half an upload: signals are caught, and what is half is removed.
     Something,
 }
 
-/// Opens the store, works on it until the work ends or a signal comes, and closes it.
 async fn with_store(
     flags: StoreFlags,
     leaves: Leaves,
     work: impl AsyncFnOnce(&Store) -> Result<(), objects::Error>,
+) -> Exit {
+    opened(flags, leaves, async |store| ended(work(store).await)).await
+}
+
+/// Opens the store, works on it until the work ends or a signal comes, and closes it.
+pub(super) async fn opened(
+    flags: StoreFlags,
+    leaves: Leaves,
+    work: impl AsyncFnOnce(&Store) -> Exit,
 ) -> Exit {
     let config = match flags.store() {
         Ok(config) => config,
@@ -242,7 +257,7 @@ async fn with_store(
         Err(error) => return fail(&error, Exit::Store),
     };
     let worked = tokio::select! {
-        worked = work(&store) => ended(worked),
+        worked = work(&store) => worked,
         signalled = interrupted(), if leaves == Leaves::Something => match signalled {
             Ok(()) => fail(&io::Error::other("interrupted"), Exit::Failed),
             Err(error) => fail(&error, Exit::Failed),
@@ -254,7 +269,8 @@ async fn with_store(
     }
 }
 
-async fn interrupted() -> io::Result<()> {
+/// Waits for SIGINT or SIGTERM.
+pub(super) async fn interrupted() -> io::Result<()> {
     let (mut int, mut term) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     tokio::select! {
         _ = int.recv() => Ok(()),

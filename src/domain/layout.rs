@@ -8,10 +8,14 @@
 //!
 //! A public format: changed only with a version. Never asks a store.
 
+pub use group::{Member, Part, entry_named, is_inside_entry, member, outermost};
+
 use super::artifact::{self, ArtifactKey, EntryKey, MANIFEST, OsName, TargetKey};
 use super::glob::Glob;
 use super::please::CacheHash;
 use crate::store::{Key, Prefix};
+
+mod group;
 
 /// The top-level directory of artifacts.
 const ARTIFACT: &str = "artifact";
@@ -88,6 +92,12 @@ pub fn glob(of: &EntryKey, glob: &Glob) -> Prefix {
 /// [`TargetKey::takes`].
 pub fn target(target: &TargetKey) -> Prefix {
     Prefix::below(&key(format!("{ARTIFACT}/{target}")))
+}
+
+/// Everything of the package that an entry is of, and of the packages below it.
+pub fn package(of: &EntryKey) -> Prefix {
+    let name = [of.os().as_str(), of.package()].join("/");
+    Prefix::below(&key(format!("{ARTIFACT}/{}", name.trim_end_matches('/'))))
 }
 
 /// Everything of an operating system.

@@ -22,4 +22,5 @@ mod rpc;
 mod serving;
 mod support;
 mod surface;
+mod sweep;
 mod tls;

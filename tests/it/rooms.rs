@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 const ROOMS: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
     // The command line: arguments to values, values to side jobs.
-    ("cli", &["config", "serve", "healthcheck", "objects", "telemetry", "server", "store"]),
+    ("cli", &["config", "serve", "healthcheck", "objects", "sweep", "telemetry", "server", "store"]),
     ("config", &["store"]),
     ("telemetry", &["config"]),
     // Puts the three doors together.
@@ -20,6 +20,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("domain", &["store"]),
     ("store", &[]),
     ("objects", &["config", "domain", "store", "cli"]),
+    // The pure plan, and its execution: what entries are, and where they rest.
+    ("sweep", &["domain", "store"]),
     ("healthcheck", &["config"]),
     ("watch", &[]),
     ("payload", &[]),
