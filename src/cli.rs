@@ -12,7 +12,7 @@ pub use run::{Exit, run};
 use crate::domain::wheels::{EnvironmentId, Reason};
 use crate::objects::Target;
 use crate::releases::What;
-use crate::store::Key;
+use crate::store::{Key, Prefix};
 use flags::{LogFlags, ServeFlags, StoreFlags};
 
 mod curd;
@@ -20,6 +20,7 @@ mod flags;
 mod help;
 mod please_dir;
 mod run;
+mod sweep;
 mod values;
 
 /// A shared build cache over a bucket or a directory
@@ -67,15 +68,18 @@ enum Command {
     /// Take Python files or releases out of their index and out of the store
     #[command(after_long_help = help::UNPUBLISH)]
     Unpublish(Unpublish),
-    /// Keep a Please directory cache small: whole entries, least recently used first
-    #[command(after_long_help = help::SWEEP)]
-    Sweep(please_dir::Sweep),
     /// Keep a Please directory cache small, by the flags of Please's own cache_cleaner
     #[command(name = "cache_cleaner", after_long_help = help::CACHE_CLEANER)]
     CacheCleaner(please_dir::Cleaner),
     /// Send a Please directory cache's entries to a shared cache
     #[command(after_long_help = help::PUSH)]
     Push(please_dir::Push),
+    /// Say what the store is full of
+    #[command(after_long_help = help::DU)]
+    Du(Du),
+    /// Remove what is too old, too much or left over: whole entries, least recently used first
+    #[command(after_long_help = help::SWEEP)]
+    Sweep(Box<sweep::Sweep>),
     /// Ask a running Larder whether it is ready: exit 0 if so, else 1
     #[command(after_long_help = help::HEALTHCHECK)]
     Healthcheck(Healthcheck),
@@ -215,6 +219,21 @@ struct Named {
     /// One JSON object a line for each file
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Debug, Args)]
+struct Du {
+    /// Only what lies below this; may be repeated [default: everything]
+    #[arg(long = "prefix", value_name = "PREFIX")]
+    prefixes: Vec<Prefix>,
+    /// What a line is of
+    #[arg(long, value_name = "WHAT", default_value = "prefix")]
+    by: values::ByArg,
+    /// One JSON object a line: `place`, `bytes`, `objects`, `entries`, `oldest`, `newest`; the last is the `total`
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    store: StoreFlags,
 }
 
 #[derive(Debug, Args)]

@@ -13,6 +13,7 @@ use wheels::folder::Folder;
 
 pub mod artifact;
 pub mod digest;
+pub mod entries;
 pub mod glob;
 pub mod layout;
 pub mod manifest;

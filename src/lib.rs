@@ -15,6 +15,7 @@
 //!   directory or a bucket behind one contract.
 //! - [`objects`], [`releases`], [`please_dir`] and [`healthcheck`] are the side jobs of the command line; [`client`] speaks to a shared
 //!   cache for them.
+//! - [`objects`], [`sweep`] and [`healthcheck`] are the side jobs of the command line.
 //! - [`payload`], [`peer`], [`budget`], [`metrics`], [`telemetry`], [`mod@watch`] are the coins that every room accepts.
 //!
 //! Which room may name which is held by `tests/it/rooms.rs`.
@@ -52,5 +53,6 @@ pub mod releases;
 pub mod serve;
 pub mod server;
 pub mod store;
+pub mod sweep;
 pub mod telemetry;
 pub mod watch;

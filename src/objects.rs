@@ -1,4 +1,4 @@
-//! Looking at, fetching, adding and excising objects straight in the store: what `ls`, `get`, `put` and `rm` do.
+//! Looking at, fetching, adding and excising objects straight in the store: what `ls`, `get`, `put`, `rm` and `du` do.
 //!
 //! Side jobs of a person at a terminal. What is to be done is decided by pure functions, then done. Knows no
 //! protocol and no meaning of keys; prints only where it is told to.
@@ -13,6 +13,7 @@ use futures_util::future;
 use futures_util::stream::{self, Stream, StreamExt};
 use serde::Serialize;
 
+pub use du::{By, Du, du};
 pub use list::{Ls, ls};
 pub use remove::{Answer, Refusal, Rm, Sum, rm};
 pub use transfer::{get, put};
@@ -20,6 +21,7 @@ pub use transfer::{get, put};
 use crate::payload::{BodyError, ReadError};
 use crate::store::{self, Key, KeyError, Listed, Listing, Prefix, PutError, Store};
 
+mod du;
 mod list;
 mod remove;
 mod transfer;

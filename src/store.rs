@@ -77,6 +77,9 @@ pub struct Listing {
     pub after: Option<String>,
     /// Only the first so many; unlimited where `None`.
     pub limit: Option<usize>,
+    /// Where the store knows when an object was last read, and that is later, it takes the place of
+    /// [`Listed::Object::modified`]. A directory's file system may know; a bucket never does.
+    pub used: bool,
 }
 
 /// One line of a listing, in byte order of the keys.

@@ -101,15 +101,6 @@ Examples:
   larder unpublish foo==1.0
   larder unpublish foo-1.0.tar.gz
   larder unpublish foo==1.0 --environment cp312-x86_64-debian12";
-/// After the help of `larder sweep`.
-pub(super) const SWEEP: &str = "\
-Entries are removed whole: the least recently used first, and of those used within ten minutes of each other the \
-largest first. What is locked, being written, or used meanwhile stays. Sizes are what `du` counts.
-Exits 1 where the low mark could not be reached, 3 where the directory cannot be read. -v names what is removed.
-
-Examples:
-  larder sweep --please-dir ~/.cache/please --high-water 10G --low-water 8G
-  larder sweep --please-dir .plz-cache --high-water 2GiB --dry-run";
 
 /// After the help of `larder cache_cleaner`.
 pub(super) const CACHE_CLEANER: &str = "\
@@ -128,6 +119,37 @@ cannot carry these. Exits 0 where all others are there now, 1 where some failed 
 Examples:
   larder push --please-dir ~/.cache/please -c http://cache.example.org:8080 --os linux_amd64
   LARDER_USER=ci:PASSWORD larder push --please-dir .plz-cache -c https://cache.example.org --os linux_amd64 --json";
+/// After the help of `larder du`.
+pub(super) const DU: &str = "\
+An entry is what a client stores as one: all files of a target with one hash, or one key. Its last use is the newest
+time of its objects; in a directory, that of the last reading, where the file system keeps it. Lines come in the order
+of the listing, and memory does not grow with what is stored.
+
+Examples:
+  larder du
+  larder du --by package --prefix artifact/linux_amd64
+  larder du --by target --json | jq -s 'map(select(.place)) | sort_by(-.bytes) | .[:20]'";
+
+/// After the help of `larder sweep`.
+pub(super) const SWEEP: &str = "\
+Without --max-age and marks only leftovers go: parts of entries whose Store broke off, sidecars of nothing, and
+uploads that nobody finishes. Sweeps may run at once, beside gateways, and be killed at any time.
+
+Exit codes: 0 done; 1 more is left than the mark, and nothing more may go; 2 wrong usage; 3 the store failed, or
+refused to remove something.
+
+Examples:
+  larder sweep --dry-run --max-age 30d
+  larder sweep --high-water 2TiB --low-water 1800GiB --store s3://bucket/cache
+  larder sweep --max-age 90d --prefix please --json
+  larder sweep --high-water 50GiB --low-water 40GiB --every 1h
+
+With --please-dir it is a directory cache of Please on this machine that is swept: entries whole, the least recently
+used first, of those used within ten minutes of each other the largest first. What is locked, being written, or used
+meanwhile stays. Sizes are what `du` counts there; the marks are 10G and 8G where they are not named.
+
+  larder sweep --please-dir ~/.cache/please
+  larder sweep --please-dir .plz-cache --high-water 2GiB --dry-run";
 
 /// After the help of `larder healthcheck`.
 pub(super) const HEALTHCHECK: &str = "\

@@ -19,26 +19,6 @@ const CLEANER: &str = "cache_cleaner";
 const HIGH: u64 = 10_000_000_000;
 const LOW: u64 = 8_000_000_000;
 
-/// Flags of `larder sweep`.
-#[derive(Debug, Args)]
-pub(super) struct Sweep {
-    /// A directory cache of Please: the directory that is `dir` in its `[cache]`
-    #[arg(long, value_name = "DIR")]
-    please_dir: PathBuf,
-    /// From this size on entries are removed, as `du` counts; under it nothing is [default: 10G]
-    #[arg(long, value_name = "SIZE", value_parser = values::size)]
-    high_water: Option<u64>,
-    /// Until the size is under this [default: 8G, or four fifths of a lower --high-water]
-    #[arg(long, value_name = "SIZE", value_parser = values::size)]
-    low_water: Option<u64>,
-    /// Say what would be removed, and remove nothing
-    #[arg(short = 'n', long)]
-    dry_run: bool,
-    /// One JSON object a line for each entry, and one for the sum
-    #[arg(long)]
-    json: bool,
-}
-
 /// Flags of `larder cache_cleaner`, with the names that they had.
 #[derive(Debug, Args)]
 pub(super) struct Cleaner {
@@ -99,10 +79,14 @@ fn marks(high: Option<u64>, low: Option<u64>) -> Option<Marks> {
     Marks::new(high, low.unwrap_or_else(|| LOW.min(high - high / 5)))
 }
 
-/// Runs `larder sweep`.
-pub(super) fn sweep(args: Sweep) -> Exit {
-    let Sweep { please_dir: dir, high_water, low_water, dry_run, json } = args;
-    match marks(high_water, low_water) {
+/// Runs `larder sweep` on a directory cache.
+pub(super) fn sweep(
+    dir: PathBuf,
+    (high, low): (Option<u64>, Option<u64>),
+    dry_run: bool,
+    json: bool,
+) -> Exit {
+    match marks(high, low) {
         None => fail(&io::Error::other("--low-water is above --high-water"), Exit::Usage),
         Some(marks) => clean(&please_dir::Sweep { dir, marks, dry_run, json }),
     }

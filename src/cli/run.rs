@@ -9,8 +9,8 @@ use clap::{CommandFactory, Parser};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
-    Cli, Command, Get, Healthcheck, Ls, Man, Named, Put, Rm, Unpublish, Yank, flags, flags::StoreFlags,
-    please_dir,
+    Cli, Command, Du, Get, Healthcheck, Ls, Man, Named, Put, Rm, Unpublish, Yank, flags, flags::StoreFlags,
+    please_dir, sweep,
 };
 use crate::budget::Budget;
 use crate::config::{Config, Limits};
@@ -61,26 +61,33 @@ impl Cli {
     }
 }
 
+impl Command {
+    /// How much it says without `-v` and `-q`: a person wants the result, not how it came about.
+    fn usual(&self) -> i16 {
+        match self {
+            Command::Serve(_) => 0,
+            Command::CurdServer(args) => i16::from(args.debug),
+            Command::Ls(_)
+            | Command::Get(_)
+            | Command::Put(_)
+            | Command::Rm(_)
+            | Command::Yank(_)
+            | Command::Unpublish(_)
+            | Command::Du(_)
+            | Command::Sweep(_)
+            | Command::CacheCleaner(_)
+            | Command::Push(_)
+            | Command::Healthcheck(_)
+            | Command::Version
+            | Command::Completions { .. }
+            | Command::Man(_) => -1,
+        }
+    }
+}
+
 /// Runs what the command line asks for.
 pub async fn run(cli: Cli) -> Exit {
-    // A person wants the result, not how it came about.
-    let usual = match &cli.command {
-        Command::Serve(_) => 0,
-        Command::CurdServer(args) => i16::from(args.debug),
-        Command::Ls(_)
-        | Command::Get(_)
-        | Command::Put(_)
-        | Command::Rm(_)
-        | Command::Yank(_)
-        | Command::Unpublish(_)
-        | Command::Sweep(_)
-        | Command::CacheCleaner(_)
-        | Command::Push(_)
-        | Command::Healthcheck(_)
-        | Command::Version
-        | Command::Completions { .. }
-        | Command::Man(_) => -1,
-    };
+    let usual = cli.command.usual();
     let log = cli.log.log(usual);
     let _guard = match telemetry::init(&log) {
         Ok(guard) => guard,
@@ -98,9 +105,10 @@ pub async fn run(cli: Cli) -> Exit {
             release(named, if undo { Action::Unyank } else { Action::Yank(reason) }, store).await
         }
         Command::Unpublish(Unpublish { named, store }) => release(named, Action::Unpublish, store).await,
-        Command::Sweep(args) => please_dir::sweep(args),
         Command::CacheCleaner(args) => please_dir::cleaner(args),
         Command::Push(args) => please_dir::push(args).await,
+        Command::Du(args) => du(args).await,
+        Command::Sweep(args) => sweep::run(*args).await,
         Command::Healthcheck(args) => healthcheck(&args).await,
         Command::Version => print(|out| writeln!(out, "{}", Cli::command().render_version().trim_end())),
         Command::Completions { shell } => print(|out| {
@@ -241,6 +249,12 @@ async fn release(named: Named, action: Action, store: StoreFlags) -> Exit {
     .await
 }
 
+async fn du(args: Du) -> Exit {
+    let what = objects::Du { places: args.prefixes, by: args.by.into(), json: args.json };
+    with_store(args.store, Leaves::Nothing, async |store| ended(objects::du(store, &what, &mut out()).await))
+        .await
+}
+
 /// Standard output, in large pieces.
 pub(super) fn out() -> impl Write {
     BufWriter::with_capacity(64 * 1024, io::stdout())
@@ -261,7 +275,7 @@ fn ask(question: &str) -> io::Result<Answer> {
 
 /// What a command leaves behind that is killed in the middle.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Leaves {
+pub(super) enum Leaves {
     /// Nothing: signals end it at once, even where a write to a full pipe stands still.
     Nothing,
     /// Half a file or half an upload: signals are caught, and what is half is removed.
@@ -269,7 +283,11 @@ enum Leaves {
 }
 
 /// Opens the store, works on it until the work ends or a signal comes, and closes it.
-async fn with_store(flags: StoreFlags, leaves: Leaves, work: impl AsyncFnOnce(&Store) -> Exit) -> Exit {
+pub(super) async fn with_store(
+    flags: StoreFlags,
+    leaves: Leaves,
+    work: impl AsyncFnOnce(&Store) -> Exit,
+) -> Exit {
     let config = match flags.store() {
         Ok(config) => config,
         Err(error) => return fail(&error, Exit::Usage),
@@ -292,7 +310,8 @@ async fn with_store(flags: StoreFlags, leaves: Leaves, work: impl AsyncFnOnce(&S
     }
 }
 
-async fn interrupted() -> io::Result<()> {
+/// Waits for SIGINT or SIGTERM.
+pub(super) async fn interrupted() -> io::Result<()> {
     let (mut int, mut term) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     tokio::select! {
         _ = int.recv() => Ok(()),

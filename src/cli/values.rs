@@ -9,6 +9,7 @@ use clap::ValueEnum;
 use ipnet::IpNet;
 
 use crate::config::{Anonymous, Checksums, Sse, Sync};
+use crate::objects::By;
 
 /// A size: `64MiB`, `10GB`, or a number of bytes.
 pub(super) fn size(text: &str) -> Result<u64, &'static str> {
@@ -114,6 +115,26 @@ impl From<ChecksumsArg> for Checksums {
         match arg {
             ChecksumsArg::WhenRequired => Self::WhenRequired,
             ChecksumsArg::Always => Self::Always,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum ByArg {
+    /// What lies directly below the prefix
+    Prefix,
+    /// A package on one operating system
+    Package,
+    /// A target on one operating system
+    Target,
+}
+
+impl From<ByArg> for By {
+    fn from(arg: ByArg) -> Self {
+        match arg {
+            ByArg::Prefix => Self::Prefix,
+            ByArg::Package => Self::Package,
+            ByArg::Target => Self::Target,
         }
     }
 }

@@ -9,6 +9,7 @@
 //!
 //! A public format: changed only with a version. Never asks a store.
 
+pub use group::{Member, Part, entry_named, is_inside_entry, member, outermost};
 pub use wheels::WheelKey;
 
 use super::artifact::{self, ArtifactKey, EntryKey, MANIFEST, OsName, TargetKey};
@@ -16,6 +17,7 @@ use super::glob::Glob;
 use super::please::CacheHash;
 use crate::store::{Key, Prefix};
 
+mod group;
 pub mod wheels;
 
 /// The top-level directory of artifacts.
@@ -97,6 +99,12 @@ pub fn target(target: &TargetKey) -> Prefix {
     Prefix::below(&key(format!("{ARTIFACT}/{target}")))
 }
 
+/// Everything of the package that an entry is of, and of the packages below it.
+pub fn package(of: &EntryKey) -> Prefix {
+    let name = [of.os().as_str(), of.package()].join("/");
+    Prefix::below(&key(format!("{ARTIFACT}/{}", name.trim_end_matches('/'))))
+}
+
 /// Everything of an operating system.
 pub fn os(os: &OsName) -> Prefix {
     Prefix::below(&key(format!("{ARTIFACT}/{os}")))
@@ -110,6 +118,11 @@ pub fn artifacts() -> Prefix {
 /// All entries of Please v14 and later.
 pub fn pleases() -> Prefix {
     Prefix::below(&key(PLEASE.to_owned()))
+}
+
+/// The places of what is made again where it is missed. Distributions are no such thing: who published them may be gone.
+pub fn caches() -> Vec<Prefix> {
+    vec![artifacts(), pleases()]
 }
 
 /// Every place that Larder writes to.

@@ -23,6 +23,7 @@ mod rpc;
 mod serving;
 mod support;
 mod surface;
+mod sweep;
 mod tls;
 mod turns;
 mod wheels;

@@ -25,6 +25,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "domain",
         ],
     ),
+    ("cli", &["config", "serve", "healthcheck", "objects", "sweep", "telemetry", "server", "store"]),
     ("config", &["store"]),
     ("telemetry", &["config"]),
     // Puts the three doors together.
@@ -37,6 +38,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("store", &[]),
     ("objects", &["config", "domain", "store", "cli"]),
     ("releases", &["domain", "store"]),
+    // The pure plan, and its execution: what entries are, and where they rest.
+    ("sweep", &["domain", "store"]),
     ("healthcheck", &["config"]),
     // The other side of the protocols: neither front nor store.
     ("client", &["domain"]),

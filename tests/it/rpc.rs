@@ -3,5 +3,5 @@
 
 mod counted;
 mod interop;
-mod race;
+pub(crate) mod race;
 mod trips;

@@ -76,6 +76,11 @@ pub fn project_of(index: &IndexName, place: &Prefix) -> Option<ProjectName> {
     normal(name)
 }
 
+/// Everything of a project in an index.
+pub fn project(index: &IndexName, project: &ProjectName) -> Prefix {
+    Prefix::below(&key(format!("{}/{project}", index_text(index))))
+}
+
 /// The records and yank markers of a project.
 pub fn records(index: &IndexName, project: &ProjectName) -> Prefix {
     Prefix::below(&key(format!("{}/{project}/{RECORDS}", index_text(index))))

@@ -8,6 +8,7 @@ use std::fs::{self, DirEntry};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
+use std::time::SystemTime;
 use std::vec;
 
 use futures_util::stream::{self, Stream, StreamExt as _};
@@ -49,6 +50,8 @@ struct Walk {
     prefix: Prefix,
     shallow: bool,
     after: Option<String>,
+    /// Whether a later reading counts as the object's time.
+    used: bool,
     /// How many lines are still wanted.
     left: usize,
     /// Innermost last; empty before the first step, and after the last.
@@ -67,6 +70,7 @@ pub(super) fn lines(
         prefix: prefix.clone(),
         shallow: how.shallow,
         after: how.after,
+        used: how.used,
         left: how.limit.unwrap_or(usize::MAX),
         stack: Vec::new(),
         begun: false,
@@ -180,7 +184,9 @@ impl Walk {
             Err(error) if absent(&error) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
-        let modified = stat.modified()?;
+        // A file system that keeps no access times says so.
+        let read = if self.used { stat.accessed().ok() } else { None };
+        let modified = read.into_iter().fold(stat.modified()?, SystemTime::max);
         Ok(Key::try_from(full).ok().map(|key| Listed::Object { key, size: stat.len(), modified }))
     }
 

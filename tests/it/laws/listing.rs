@@ -92,12 +92,12 @@ async fn listings_go_on_where_they_are_told(at: &Place) {
             .chain(["", "a", "a/", "a/y", "a/y/", "a/y/zz", "b/", "b/cc", "zzz"])
         {
             let after = Some(format!("{}{text}", at.prefix()));
-            let rest = at.lines(&at.prefix(), Listing { shallow, after, limit: None }).await;
+            let rest = at.lines(&at.prefix(), Listing { shallow, after, ..Listing::default() }).await;
             let expected: Vec<&String> = all.iter().filter(|line| line.as_str() > text).collect();
             assert!(rest.iter().eq(expected.iter().copied()), "shallow {shallow}, after {text:?}: {rest:?}");
         }
         for (after, expected) in [("", all.len()), ("\u{10ffff}", 0)] {
-            let how = Listing { shallow, after: Some(after.to_owned()), limit: None };
+            let how = Listing { shallow, after: Some(after.to_owned()), ..Listing::default() };
             assert_eq!(
                 at.lines(&at.prefix(), how).await.len(),
                 expected,

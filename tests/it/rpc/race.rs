@@ -23,7 +23,7 @@ const CALLS: usize = 40;
 const SIZES: [usize; 4] = [0, 100, 30_000, 90_000];
 
 /// A unit that tells of itself: each file holds the unit's number over and over.
-fn unit(at: &At, number: u64) -> Vec<Artifact> {
+pub(crate) fn unit(at: &At, number: u64) -> Vec<Artifact> {
     let line = format!("{number:016x}\n");
     let body = |size: usize| line.repeat(size.div_ceil(line.len()) + 1);
     SIZES.iter().enumerate().map(|(n, size)| at.file(&format!("gen/{n}"), body(*size))).collect()
@@ -31,7 +31,7 @@ fn unit(at: &At, number: u64) -> Vec<Artifact> {
 
 /// # Panics
 /// Where files are missing, or are not all of one unit.
-fn is_whole(artifacts: &[Artifact]) {
+pub(crate) fn is_whole(artifacts: &[Artifact]) {
     assert_eq!(artifacts.len(), SIZES.len(), "a part of a unit");
     let first = artifacts[0].body.slice(..17);
     for artifact in artifacts {

@@ -17,7 +17,17 @@ pub(crate) struct Backend {
     /// `dir`, or the server's name.
     pub(crate) name: String,
     pub(crate) store: Store,
-    _root: Option<tempfile::TempDir>,
+    root: Option<tempfile::TempDir>,
+}
+
+impl Backend {
+    /// The directory that it is.
+    ///
+    /// # Panics
+    /// Where it is a bucket.
+    pub(crate) fn root(&self) -> &std::path::Path {
+        self.root.as_ref().expect("a directory").path()
+    }
 }
 
 /// A real S3 server, as `scripts/s3-servers` hands it to the tests.
@@ -106,7 +116,7 @@ pub(crate) fn directory() -> Backend {
     let root = tempfile::tempdir().expect("a temporary directory");
     let config = dir::Config { root: root.path().to_owned(), sync: dir::Sync::Never, memory: 1 << 20 };
     let store = Store::dir(config, Budget::new(BUDGET), Metrics::new()).expect("a store");
-    Backend { name: "dir".to_owned(), store, _root: Some(root) }
+    Backend { name: "dir".to_owned(), store, root: Some(root) }
 }
 
 /// Every store.
@@ -114,7 +124,7 @@ pub(crate) async fn backends() -> Vec<Backend> {
     let mut all = vec![directory()];
     for server in servers() {
         let store = server.store(server.config(&server.endpoint), Metrics::new()).await;
-        all.push(Backend { name: server.name.clone(), store, _root: None });
+        all.push(Backend { name: server.name.clone(), store, root: None });
     }
     all
 }
