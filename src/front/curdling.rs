@@ -1,4 +1,5 @@
-//! Curdling's API: `/`, `/api`, `/api/{package}`, `/p/{file}`, `/s/{query}`, over the shared index.
+//! Curdling's API: `/`, `/api`, `/api/{package}`, `/p/{file}`, `/s/{query}`, over the shared index; and what people read
+//! of it, in `people`.
 //!
 //! Its client takes the first of a version's addresses and tells by an address's end what a file is: wheels come first,
 //! addresses are absolute and end in the file's name, and nothing is ever redirected.
@@ -12,7 +13,6 @@ use axum::routing::get;
 use futures_util::stream::{self, StreamExt as _};
 use http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode, Uri};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
@@ -25,7 +25,9 @@ use crate::payload::Want;
 use super::auth::{Reader, Writer};
 use super::form::{Form, FormError};
 use super::status::Failure;
-use super::{App, body, conditional, origin, path};
+use super::{App, body, conditional, html, origin, path};
+
+mod people;
 
 const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -33,14 +35,12 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// What a file's address here leads to can be deleted and stored anew.
 const ASK: HeaderValue = HeaderValue::from_static("no-cache");
 
-/// What is escaped in an address: some clients take `+` for a blank.
-const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'.').remove(b'_').remove(b'-').remove(b'!');
-
 pub(super) fn routes() -> Router<App> {
     let reads = async || Failure::Verb("GET, HEAD");
     let files = get(fetch).head(look).put(store).fallback(async || Failure::Verb("GET, HEAD, PUT"));
     Router::new()
-        .route("/", get(home).fallback(async || Failure::Verb("GET, HEAD, DELETE")))
+        .route("/", get(people::home).fallback(async || Failure::Verb("GET, HEAD, DELETE")))
+        .route("/project/{project}", get(people::project).fallback(reads))
         .route("/api", get(packages).fallback(reads))
         .route("/api/", get(packages).fallback(reads))
         .route("/api/{package}", get(package).fallback(reads))
@@ -73,19 +73,6 @@ fn found(body: String, kind: HeaderValue) -> Response {
     response.headers_mut().insert(CACHE_CONTROL, ASK);
     response.extensions_mut().insert(Outcome::Hit);
     response
-}
-
-async fn home(Reader(reads): Reader) -> Result<Response, Failure> {
-    let projects = reads.projects(&IndexName::Shared).await?;
-    // Projects' names are letters, digits and dashes.
-    let items: String =
-        projects.iter().map(|name| format!("<li><a href=\"simple/{name}/\">{name}</a></li>\n")).collect();
-    let html = format!(
-        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width\">\n<title>Packages</title>\n</head>\n<body>\n\
-         <h1>Packages</h1>\n<ul>\n{items}</ul>\n</body>\n</html>\n"
-    );
-    Ok(found(html, HeaderValue::from_static("text/html; charset=utf-8")))
 }
 
 async fn packages(Reader(reads): Reader) -> Result<Response, Failure> {
@@ -125,7 +112,7 @@ fn releases(asked: &str, page: &Page, origin: &str) -> Value {
         let urls: Vec<Value> = files
             .iter()
             .map(|entry| {
-                let name = utf8_percent_encode(&entry.record.filename, ESCAPED);
+                let name = html::segment(&entry.record.filename);
                 json!({ "url": format!("{origin}/p/{name}"), "sha256": entry.record.sha256 })
             })
             .collect();

@@ -52,7 +52,7 @@ fn protocol(path: &str, method: &Method) -> Protocol {
         Some("artifact" | "ping" | "") => Protocol::Artifact,
         Some("please") => Protocol::Please,
         Some("simple" | "files" | "by-key") => Protocol::Simple,
-        Some("api" | "p" | "s") => Protocol::Curdling,
+        Some("api" | "p" | "s" | "project") => Protocol::Curdling,
         Some("legacy") => Protocol::Legacy,
         Some(service) if service.starts_with("proto.rpc_cache.") || service.starts_with("grpc.") => {
             Protocol::Rpc

@@ -151,6 +151,7 @@ fn routes() -> Vec<(&'static str, String, Needs, u16)> {
         ("DELETE", "/simple/a/a-1.zip/yank".to_owned(), Needs::Admin, 404),
         // Curdling.
         ("GET", "/".to_owned(), Needs::Reader, 200),
+        ("GET", "/project/absent".to_owned(), Needs::Reader, 404),
         ("GET", format!("/by-key/{}", "0".repeat(64)), Needs::Reader, 404),
         ("GET", format!("/built/e/by-key/{}", "0".repeat(64)), Needs::Reader, 404),
         ("PUT", format!("/by-key/{}", "0".repeat(64)), Needs::Nothing, 405),
@@ -196,7 +197,7 @@ async fn every_route_lets_in_whom_it_should() {
                             format!("{setup}: {verb} {path} by {caller} {header:.60?}: {}", answer.text());
                         assert_eq!(answer.status, status, "{said}");
                         let curdling = verb != "DELETE"
-                            && ["/", "/api", "/p/", "/s/"]
+                            && ["/", "/api", "/p/", "/s/", "/project/"]
                                 .iter()
                                 .any(|at| if *at == "/" { path == "/" } else { path.starts_with(at) });
                         let words = if curdling { "Basic realm=\"Login Required\"" } else { CHALLENGE };

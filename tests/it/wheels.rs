@@ -6,6 +6,7 @@ mod curdling;
 mod faults;
 mod folder;
 mod pages;
+mod people;
 mod uploads;
 
 use serde_json::Value;
