@@ -2,9 +2,10 @@
 
 use futures_util::future::join_all;
 use http::StatusCode;
+use larder::metrics::RequestLabels;
 
 use super::{files, page};
-use crate::support::gateway::{Options, TestGateway};
+use crate::support::gateway::{Options, TestGateway, eventually};
 use crate::support::http::{Client, bare, broken, empty, request};
 use crate::support::process::Larder;
 use crate::support::python::{Distribution, Field, Form, members};
@@ -295,6 +296,10 @@ async fn an_upload_that_dies_midway_leaves_nothing() {
                 .unwrap();
             assert!(gateway.client().try_send(asked).await.is_err(), "{sent}");
         }
+        // The client knows before the gateway does.
+        let over = |outcome| gateway.counted(&RequestLabels { protocol: "legacy", verb: "post", outcome });
+        let all = || ["broken", "invalid", "failed", "ok"].into_iter().map(over).sum::<u64>();
+        eventually("the gateway notices that they are over", async || all() == 4).await;
         gateway.holds(&[]).await;
         gateway.client().check(file.upload(), 200).await;
     }
