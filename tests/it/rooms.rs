@@ -16,6 +16,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "healthcheck",
             "objects",
             "releases",
+            "sweep",
             "telemetry",
             "server",
             "store",
@@ -25,7 +26,6 @@ const ROOMS: &[(&str, &[&str])] = &[
             "domain",
         ],
     ),
-    ("cli", &["config", "serve", "healthcheck", "objects", "sweep", "telemetry", "server", "store"]),
     ("config", &["store"]),
     ("telemetry", &["config"]),
     // Puts the three doors together.

@@ -285,7 +285,10 @@ fn the_old_command_line_does_the_same() {
 fn what_cannot_be_done_has_its_exit_code() {
     let cache = Cache::new();
     assert_eq!(cache.sweep(1, 2, &[]).status.code(), Some(2));
-    assert_eq!(larder(&["sweep"]).output().unwrap().status.code(), Some(2));
+    // Half of the marks of a store; a whole sweep of neither.
+    assert_eq!(larder(&["sweep", "--high-water", "1M"]).output().unwrap().status.code(), Some(2));
+    let both = larder(&["sweep", "--please-dir", "x", "--max-age", "1d"]).output().unwrap();
+    assert_eq!(both.status.code(), Some(2));
     assert_eq!(larder(&["cache_cleaner"]).output().unwrap().status.code(), Some(2));
     let absent = larder(&["sweep", "--please-dir", "/nowhere/at/all"]).output().unwrap();
     assert_eq!(absent.status.code(), Some(3));
