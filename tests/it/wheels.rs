@@ -2,11 +2,13 @@
 //! or breaks off leaves nothing.
 
 mod builds;
+mod crash;
 mod curdling;
 mod faults;
 mod folder;
 mod pages;
 mod people;
+mod replicas;
 mod uploads;
 
 use serde_json::Value;

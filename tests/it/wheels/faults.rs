@@ -1,46 +1,11 @@
-//! An upload whose gateway or store dies at any step: the file is wholly there or wholly absent, and the same upload
-//! again brings it in. Who comes upon bytes without a record sees to them.
+//! Bytes without a record, such as an upload leaves that breaks off: who comes upon them sees to them.
 
 use larder::store::Put;
 
-use super::{files, page};
-use crate::faults::rig::{Patience, on_each};
+use super::page;
 use crate::support::gateway::{Options, TestGateway};
 use crate::support::http::bare;
-use crate::support::proxy::Fault;
 use crate::support::python::Distribution;
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_step_that_fails_is_mended_by_the_next_upload() {
-    on_each(Patience::Long, async |rig| {
-        for (step, end) in [".whl", ".whl.metadata", ".whl.json"].into_iter().enumerate() {
-            for (n, fault) in
-                [Fault::InternalError, Fault::LoseAnswer, Fault::ResetMidUpload(10)].into_iter().enumerate()
-            {
-                let project = format!("step-{step}-{n}");
-                let (file, path) = (Distribution::pure(&project, "1"), format!("/simple/{project}/"));
-                let lost = fault == Fault::LoseAnswer;
-                let name = format!("{}: {end} under {fault:?}", rig.name);
-                rig.proxy.set_when(
-                    move |seen| seen.verb() == "PutObject" && seen.path().ends_with(end),
-                    fault,
-                    None,
-                );
-                let first = rig.client.send(file.upload()).await;
-                assert!(first.status == 503 || (lost && first.status == 200), "{name}: {}", first.text());
-                // Wholly there, or wholly absent.
-                let there = rig.client.send(bare("GET", &path)).await.status;
-                assert!(there == 404 || lost, "{name}: {there}");
-                assert!(there == 200 || first.status == 503, "{name}: {there}");
-                rig.proxy.set(Fault::Pass);
-                rig.client.check(file.upload(), 200).await;
-                assert_eq!(files(&rig.client, &path).await, std::slice::from_ref(&file.filename), "{name}");
-                assert_eq!(rig.client.check(bare("GET", &file.path()), 200).await.body, file.bytes);
-            }
-        }
-    })
-    .await;
-}
 
 #[tokio::test]
 async fn bytes_without_a_record_are_brought_in_by_whoever_comes() {

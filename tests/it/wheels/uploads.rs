@@ -7,7 +7,6 @@ use larder::metrics::RequestLabels;
 use super::{files, page};
 use crate::support::gateway::{Options, TestGateway, eventually};
 use crate::support::http::{Client, bare, broken, empty, request};
-use crate::support::process::Larder;
 use crate::support::python::{Distribution, Field, Form, members};
 
 fn places(of: &Distribution, index: &str, project: &str) -> Vec<String> {
@@ -337,20 +336,5 @@ async fn of_several_writers_of_one_name_one_wins() {
         for answer in join_all((0..8).map(|_| client.send(same.upload()))).await {
             assert_eq!(answer.status, 200, "{}", answer.text());
         }
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn forty_at_once_through_two_gateways_are_on_both_pages() {
-    let place = tempfile::tempdir().unwrap();
-    let store = place.path().join("store");
-    let serve = || Larder::serve(&["--store", store.to_str().unwrap()], &[]);
-    let pair = [serve(), serve()];
-    let clients = pair.each_ref().map(|larder| Client::new(larder.addr()));
-    let all: Vec<Distribution> = (0..40).map(|n| Distribution::pure("forty", &format!("1.{n}"))).collect();
-    let uploads = all.iter().enumerate().map(|(n, file)| clients[n % 2].check(file.upload(), 200));
-    join_all(uploads).await;
-    for client in &clients {
-        assert_eq!(files(client, "/simple/forty/").await.len(), 40);
     }
 }
