@@ -27,22 +27,27 @@ const NOTHING_ELSE: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
 );
 
+// Nothing is wider than a phone: names and commands break, and neither is cut off.
 const STYLE: &str = "\
-:root{color-scheme:light dark;--line:#8884;--dim:#777;--link:#0a58b8}\
-@media(prefers-color-scheme:dark){:root{--dim:#999;--link:#7db4f5}}\
+:root{color-scheme:light dark;--line:#8884;--dim:#666;--link:#0a58b8;--warn:#a33c00}\
+@media(prefers-color-scheme:dark){:root{--dim:#999;--link:#7db4f5;--warn:#f0a070}}\
 *{box-sizing:border-box}\
 body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:0 auto;padding:1rem}\
-a{color:var(--link)}h1{font-size:1.6rem;margin:.5rem 0}h2{font-size:1.15rem;margin:1.5rem 0 .5rem}\
-code,pre{font:14px/1.5 ui-monospace,monospace}\
-pre{background:#8881;border:1px solid var(--line);border-radius:6px;padding:.75rem;overflow-x:auto;margin:.5rem 0}\
+a{color:var(--link)}li a{text-decoration:none}a:hover{text-decoration:underline}\
+h1{font-size:1.6rem;margin:.5rem 0;overflow-wrap:anywhere}h2{font-size:1.15rem;margin:1.5rem 0 .5rem}\
+pre{background:#8881;border:1px solid var(--line);border-radius:6px;padding:.6rem .75rem;margin:.5rem 0;white-space:normal}\
+code{display:block;font:14px/1.5 ui-monospace,monospace;white-space:pre-wrap;overflow-wrap:anywhere;\
+padding:.1rem 0 .1rem 2ch;text-indent:-2ch}\
+code span{display:inline-block;max-width:100%;text-indent:0}\
 form{display:flex;gap:.5rem;margin:.5rem 0}\
 input{font:inherit;flex:1;min-width:0;padding:.4rem .6rem;border:1px solid var(--line);border-radius:6px}\
 button{font:inherit;padding:.4rem .9rem;border:1px solid var(--line);border-radius:6px}\
-ul.packages{list-style:none;padding:0;margin:.5rem 0;columns:14rem;column-gap:1.5rem}\
-ul.packages li{break-inside:avoid;overflow-wrap:anywhere;padding:.15rem 0}\
-ul.files{list-style:none;padding:0;margin:0}\
-ul.files li{border-top:1px solid var(--line);padding:.5rem 0;overflow-wrap:anywhere}\
-.dim{color:var(--dim);font-size:.875rem}.yanked a{text-decoration:line-through}";
+ul{list-style:none;padding:0;margin:0}li{overflow-wrap:anywhere}\
+ul.packages{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(17rem,100%),1fr));column-gap:1.5rem}\
+ul.packages a{display:block;padding:.25rem 0}\
+ul.files li{border-top:1px solid var(--line);padding:.5rem 0}\
+.dim{color:var(--dim);font-size:.875rem}\
+.yanked a{color:var(--dim);text-decoration:line-through}.yanked b{color:var(--warn)}";
 
 fn document(title: &str, body: &str) -> Response {
     let page = format!(
@@ -92,26 +97,41 @@ fn packages(projects: &[ProjectName], filter: &str, origin: &str) -> String {
     format!(
         "<h1>Packages</h1>\n<form action=\"./\" role=\"search\"><input type=\"search\" name=\"q\" value=\"{}\" \
          placeholder=\"Part of a name\" aria-label=\"Part of a name\"><button>Find</button></form>\n\
-         <p class=\"dim\">{count}</p>\n<ul class=\"packages\">\n{items}</ul>\n{}",
+         <p class=\"dim\">{count}</p>\n<ul class=\"packages\">\n{items}</ul>\n\
+         <h2>Installing from here</h2>\n{}<h2>Uploading to here</h2>\n{}",
         escape(filter),
-        tools(origin, "PACKAGE")
+        commands(&installs(origin, "PACKAGE")),
+        commands(&uploads(origin))
     )
 }
 
-/// How to point tools here. Pip wants to be told that plain HTTP is meant.
-fn tools(origin: &str, what: &str) -> String {
+/// How to install from here. Pip wants to be told that plain HTTP is meant.
+fn installs(origin: &str, what: &str) -> [String; 3] {
     let host = origin.strip_prefix("http://").map(|rest| rest.split('/').next().unwrap_or_default());
     let trusted = host.filter(|host| !host.starts_with("localhost") && !host.starts_with("127."));
     let pip = trusted.map(|host| format!("--trusted-host {host} ")).unwrap_or_default();
     let uv = trusted.map(|host| format!("--allow-insecure-host {host} ")).unwrap_or_default();
-    let text = format!(
-        "pip install {pip}--index-url {origin}/simple/ {what}\n\
-         uv pip install {uv}--index-url {origin}/simple/ {what}\n\
-         curd install -c {origin}/ {what}\n\n\
-         twine upload --repository-url {origin}/legacy/ dist/*\n\
-         uv publish --publish-url {origin}/legacy/ dist/*"
-    );
-    format!("<h2>Pointing tools here</h2>\n<pre>{}</pre>\n", escape(&text))
+    [
+        format!("pip install {pip}--index-url {origin}/simple/ {what}"),
+        format!("uv pip install {uv}--index-url {origin}/simple/ {what}"),
+        format!("curd install -c {origin}/ {what}"),
+    ]
+}
+
+/// How to upload to here.
+fn uploads(origin: &str) -> [String; 2] {
+    [
+        format!("twine upload --repository-url {origin}/legacy/ dist/*"),
+        format!("uv publish --publish-url {origin}/legacy/ dist/*"),
+    ]
+}
+
+/// Commands to copy. Where one takes several lines, it goes on between words, and not behind their dashes.
+fn commands(lines: &[String]) -> String {
+    let word = |word: &str| format!("<span>{}</span>", escape(word));
+    let line =
+        |line: &String| format!("<code>{}</code>", line.split(' ').map(word).collect::<Vec<_>>().join(" "));
+    format!("<pre>{}</pre>\n", lines.iter().map(line).collect::<Vec<_>>().join("\n"))
 }
 
 /// `GET /project/{project}`, however its name is written.
@@ -128,14 +148,15 @@ pub(super) async fn project(
 }
 
 fn releases(project: &ProjectName, page: &Page, origin: &str) -> String {
-    let mut body = format!("<p><a href=\"../\">Packages</a></p>\n<h1>{project}</h1>\n");
+    // First, since releases may be many.
+    let commands = commands(&installs(origin, project.as_str()));
+    let mut body = format!("<p><a href=\"../\">← Packages</a></p>\n<h1>{project}</h1>\n{commands}");
     for version in page.versions().into_iter().rev() {
         let parsed = version.parse::<pep440_rs::Version>();
         let files = page.files.iter().filter(|entry| entry.record.version.parse() == parsed);
         let files: String = files.map(file).collect();
         body.push_str(&format!("<h2>{}</h2>\n<ul class=\"files\">\n{files}</ul>\n", escape(version)));
     }
-    body.push_str(&tools(origin, project.as_str()));
     body
 }
 
@@ -150,20 +171,25 @@ fn file(entry: &Entry) -> String {
         None => "",
         Some(reason) => {
             let reason = if reason.is_empty() { String::new() } else { format!(": {}", escape(reason)) };
-            about.push_str(&format!(" · yanked{reason}"));
+            about.push_str(&format!(" · <b>yanked</b>{reason}"));
             " class=\"yanked\""
         }
     };
     let to = html::file(&record.sha256, &record.filename, "..");
     format!(
         "<li{class}><a href=\"{to}\">{}</a><br><span class=\"dim\">{about}</span></li>\n",
-        escape(&record.filename)
+        breakable(&record.filename)
     )
+}
+
+/// A file's name: long ones break between the parts of their tags, and are copied as one.
+fn breakable(filename: &str) -> String {
+    escape(filename).replace('_', "_<wbr>")
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{filter, packages, tools};
+    use super::{commands, filter, installs, packages};
     use crate::domain::wheels::ProjectName;
 
     #[test]
@@ -194,12 +220,30 @@ mod tests {
 
     #[test]
     fn plain_http_is_said_to_be_meant() {
-        assert!(
-            tools("http://cache:80/x", "a")
-                .contains("--trusted-host cache:80 --index-url http://cache:80/x/simple/ a")
+        let [pip, uv, _] = installs("http://cache:80/x", "a");
+        assert_eq!(pip, "pip install --trusted-host cache:80 --index-url http://cache:80/x/simple/ a");
+        assert_eq!(
+            uv,
+            "uv pip install --allow-insecure-host cache:80 --index-url http://cache:80/x/simple/ a"
         );
         for quiet in ["https://cache", "http://localhost:8080", "http://127.0.0.1:1"] {
-            assert!(!tools(quiet, "a").contains("trusted"), "{quiet}");
+            let said = installs(quiet, "a").join("\n");
+            assert!(!said.contains("trusted") && !said.contains("insecure"), "{quiet}");
         }
+    }
+
+    #[test]
+    fn commands_read_the_same_without_their_tags() {
+        let html = commands(&["a -b c-d".to_owned(), "e <f>".to_owned()]);
+        let text = ["<pre>", "</pre>", "<code>", "</code>", "<span>", "</span>"]
+            .iter()
+            .fold(html, |html, tag| html.replace(tag, ""));
+        assert_eq!(text, "a -b c-d\ne &lt;f&gt;\n");
+    }
+
+    #[test]
+    fn names_of_files_break_between_parts() {
+        assert_eq!(super::breakable("a_b-1-py3-none-any.whl"), "a_<wbr>b-1-py3-none-any.whl");
+        assert_eq!(super::breakable("<_>"), "&lt;_<wbr>&gt;");
     }
 }

@@ -23,15 +23,17 @@ async fn packages_releases_and_files_are_shown() {
     for part in ["2 packages", "<a href=\"project/foo-bar\">foo-bar</a>", "name=\"viewport\""] {
         assert!(text.contains(part), "{part}: {text}");
     }
-    assert!(text.contains(&format!("--index-url http://{}/simple/ PACKAGE", gateway.addr())), "{text}");
+    let install = format!("<span>http://{}/simple/</span> <span>PACKAGE</span>", gateway.addr());
+    assert!(text.contains(&install), "{text}");
     assert!(!text.contains("<script"));
     let found = client.check(bare("GET", "/?q=Foo_"), 200).await.text();
     assert!(found.contains("1 of 2 packages") && !found.contains("project/other"), "{found}");
 
     let page = client.check(bare("GET", "/project/Foo_Bar"), 200).await.text();
     let at = |part: &str| page.find(part).unwrap_or_else(|| panic!("{part}: {page}"));
+    assert!(at("<span>foo-bar</span></code>") < at("<h2>1.10</h2>"));
     assert!(at("<h2>1.10</h2>") < at("<h2>1.9</h2>"));
-    at("yanked: 1 &lt; 2");
+    at("<b>yanked</b>: 1 &lt; 2");
     at("Python &gt;=3.8");
     for file in [&old, &new] {
         at(&format!("href=\"..{}\"", file.path()));
