@@ -80,6 +80,9 @@ pub struct Listing {
     /// Where the store knows when an object was last read, and that is later, it takes the place of
     /// [`Listed::Object::modified`]. A directory's file system may know; a bucket never does.
     pub used: bool,
+    /// What lies there never changes under its name, or it is no harm to hear of that late: the answer may be an earlier one, if
+    /// no name has come, gone or been replaced since.
+    pub immutable: bool,
 }
 
 /// One line of a listing, in byte order of the keys.

@@ -26,6 +26,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 use self::fault::{Fault, is_one};
 use self::hot::Hot;
+use self::known::Known;
 use super::key::STAGING;
 use super::{BATCH, Error, Key, Kind, Listed, Listing, Op, Prefix, Put, PutError, Stored};
 use crate::budget::Budget;
@@ -34,6 +35,7 @@ use crate::payload::{Body, Meta, Object, Payload, Want};
 
 mod fault;
 mod hot;
+mod known;
 mod list;
 mod read;
 mod stage;
@@ -124,6 +126,7 @@ struct Place {
     staging: PathBuf,
     sync: Sync,
     hot: Hot,
+    known: Known,
     writers: Writers,
     budget: Budget,
     metrics: Metrics,
@@ -233,6 +236,7 @@ impl Dir {
             root,
             sync: config.sync,
             hot: Hot::new(config.memory),
+            known: Known::new(),
             writers: match config.sync {
                 Sync::Never => Writers::start().unwrap_or(Writers(None)),
                 Sync::Always => Writers(None),

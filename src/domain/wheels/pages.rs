@@ -192,7 +192,8 @@ impl Reads {
             Behind::Nothing => return Ok(None),
             Behind::Records => {}
         }
-        let mut listing = self.store.list(&layout::wheels::records(index, project), Listing::default());
+        let how = Listing { immutable: true, ..Listing::default() };
+        let mut listing = self.store.list(&layout::wheels::records(index, project), how);
         let mut lines = Vec::new();
         while let Some(line) = listing.try_next().await? {
             if let Listed::Object { key, size, modified } = line {

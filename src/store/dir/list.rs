@@ -16,6 +16,8 @@ use futures_util::stream::{self, Stream, StreamExt as _};
 use rustix::io::Errno;
 
 use super::fault::{Fault, absent, is_one};
+use super::hot::Identity;
+use super::known::LONGEST;
 use super::read::present_now;
 use super::{Count, Place, hop, outcome};
 use crate::store::{Error, Key, KeyError, Listed, Listing, Op, Prefix};
@@ -64,6 +66,17 @@ struct Walk {
     /// Innermost last; empty before the first step, and after the last.
     stack: Vec<Frame>,
     begun: bool,
+    /// Whether lines may be those of an earlier listing.
+    immutable: bool,
+    /// What is read, to be kept: of one directory, without any below it.
+    reading: Option<Reading>,
+}
+
+/// A directory that is being read for the first time since it changed.
+struct Reading {
+    identity: Identity,
+    began: SystemTime,
+    lines: Vec<Listed>,
 }
 
 /// The lines of a listing.
@@ -72,6 +85,7 @@ pub(super) fn lines(
     prefix: &Prefix,
     how: Listing,
 ) -> impl Stream<Item = Result<Listed, Error>> + Send + use<> {
+    let whole = how.limit.is_none() && how.after.is_none() && !how.shallow;
     let walk = Walk {
         place: Arc::clone(place),
         prefix: prefix.clone(),
@@ -81,6 +95,8 @@ pub(super) fn lines(
         left: how.limit.unwrap_or(usize::MAX),
         stack: Vec::new(),
         begun: false,
+        immutable: how.immutable && !how.used && whole,
+        reading: None,
     };
     stream::unfold(Some(walk), |walk| async {
         let walk = walk.filter(|walk| walk.left > 0)?;
@@ -110,6 +126,7 @@ impl Walk {
         match self.walk(&mut lines) {
             Ok(more) => {
                 self.left = self.left.saturating_sub(lines.len());
+                self.note(&lines, more);
                 (lines, Ok(more.then_some(self)))
             }
             Err(fault) => (lines, Err(fault)),
@@ -119,6 +136,12 @@ impl Walk {
     fn walk(&mut self, lines: &mut Vec<Listed>) -> Result<bool, Fault> {
         if !self.begun {
             self.begun = true;
+            if self.immutable
+                && let Some(known) = self.known()
+            {
+                lines.extend(known.iter().cloned());
+                return Ok(false);
+            }
             if !self.enter(self.prefix.as_str().to_owned())? {
                 return present_now(&self.place).map(|()| false);
             }
@@ -143,8 +166,30 @@ impl Walk {
         Ok(false)
     }
 
+    /// The lines of an earlier listing, if they hold; else what is read now is to be kept.
+    fn known(&mut self) -> Option<Arc<Vec<Listed>>> {
+        let began = SystemTime::now();
+        let identity = Identity::of(&fs::metadata(self.place.root.join(self.prefix.as_str())).ok()?);
+        let known = self.place.known.get(self.prefix.as_str(), identity);
+        self.reading = known.is_none().then(|| Reading { identity, began, lines: Vec::new() });
+        known
+    }
+
+    /// Notes lines that were read, and keeps them all once there are no more.
+    fn note(&mut self, lines: &[Listed], more: bool) {
+        let Some(reading) = &mut self.reading else { return };
+        reading.lines.extend_from_slice(lines);
+        if reading.lines.len() > LONGEST {
+            self.reading = None;
+        } else if !more && let Some(Reading { identity, began, lines }) = self.reading.take() {
+            self.place.known.keep(self.prefix.as_str(), identity, began, lines);
+        }
+    }
+
     fn directory(&mut self, full: String, lines: &mut Vec<Listed>) -> Result<(), Fault> {
         let name = format!("{full}/");
+        // What changes below it does not show in the directory above.
+        self.reading = None;
         if self.shallow {
             if self.is_behind(&name) && self.holds_object(&name)? {
                 lines.extend(Key::try_from(full).ok().map(|key| Listed::Prefix(Prefix::below(&key))));

@@ -265,6 +265,49 @@ async fn only_objects_are_listed() {
     assert_eq!(yard.at.bytes("dangling").await, None);
 }
 
+/// A listing that may be an earlier one is never one of other names: whatever comes and goes, before or after it was kept.
+#[tokio::test]
+async fn names_that_come_and_go_are_in_every_listing() {
+    let yard = yard(dir::Sync::Never);
+    let at = &yard.at;
+    let changed = || {
+        let stat = fs::metadata(yard.root().join("top")).unwrap();
+        SystemTime::UNIX_EPOCH + Duration::new(stat.ctime() as u64, stat.ctime_nsec() as u32)
+    };
+    let listed = async || {
+        let how = Listing { immutable: true, ..Listing::default() };
+        let lines: Vec<_> = at.store.list(&at.prefix(), how).try_collect().await.unwrap();
+        let fresh: Vec<_> = at.store.list(&at.prefix(), Listing::default()).try_collect().await.unwrap();
+        assert_eq!(lines, fresh);
+        lines.len()
+    };
+    let settled = || {
+        crate::support::gateway::eventually("the directory is settled", async || {
+            changed().elapsed().is_ok_and(|age| age > Duration::from_millis(250))
+        })
+    };
+    at.put("a", &noise(5, 1)).await;
+    for (names, step) in [(2, "b"), (2, "b"), (3, "c")] {
+        settled().await;
+        // Read, kept, and told again.
+        for _ in 0..3 {
+            listed().await;
+        }
+        at.put(step, &noise(names * 7, 1)).await;
+        assert_eq!(listed().await, names);
+    }
+    settled().await;
+    assert_eq!((listed().await, listed().await), (3, 3));
+    at.store.delete(&[at.key("b")]).await.unwrap();
+    assert_eq!(listed().await, 2);
+    // What is below does not move the directory.
+    at.put("d/x", &noise(5, 1)).await;
+    settled().await;
+    assert_eq!((listed().await, listed().await), (3, 3));
+    at.put("d/y", &noise(5, 1)).await;
+    assert_eq!(listed().await, 4);
+}
+
 #[tokio::test]
 async fn a_store_that_is_gone_has_no_misses() {
     let yard = yard(dir::Sync::Never);

@@ -109,7 +109,12 @@ async fn look(client: &Client, index: &str, file: &Distribution, page: &Value, n
     let bytes = client.send(bare("GET", &path)).await;
     let metadata = client.send(bare("GET", &format!("{path}.metadata"))).await;
     let Some(entry) = entry else {
-        assert_eq!((bytes.status.as_u16(), metadata.status.as_u16()), (404, 404), "{name}: not on its page");
+        // Nobody is sent to its address. Who knows it gets what is there by then, and never a part.
+        assert!(bytes.status == 404 || (bytes.status == 200 && bytes.body == file.bytes), "{name}");
+        assert!(
+            metadata.status == 404 || (metadata.status == 200 && metadata.body == file.metadata),
+            "{name}"
+        );
         return false;
     };
     assert_eq!(entry["hashes"]["sha256"], file.sha256(), "{name}");
