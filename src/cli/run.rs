@@ -65,22 +65,22 @@ impl Command {
     /// How much it says without `-v` and `-q`: a person wants the result, not how it came about.
     fn usual(&self) -> i16 {
         match self {
-            Command::Serve(_) => 0,
-            Command::CurdServer(args) => i16::from(args.debug),
-            Command::Ls(_)
-            | Command::Get(_)
-            | Command::Put(_)
-            | Command::Rm(_)
-            | Command::Yank(_)
-            | Command::Unpublish(_)
-            | Command::Du(_)
-            | Command::Sweep(_)
-            | Command::CacheCleaner(_)
-            | Command::Push(_)
-            | Command::Healthcheck(_)
-            | Command::Version
-            | Command::Completions { .. }
-            | Command::Man(_) => -1,
+            Self::Serve(_) => 0,
+            Self::CurdServer(args) => i16::from(args.debug),
+            Self::Ls(_)
+            | Self::Get(_)
+            | Self::Put(_)
+            | Self::Rm(_)
+            | Self::Yank(_)
+            | Self::Unpublish(_)
+            | Self::Du(_)
+            | Self::Sweep(_)
+            | Self::CacheCleaner(_)
+            | Self::Push(_)
+            | Self::Healthcheck(_)
+            | Self::Version
+            | Self::Completions { .. }
+            | Self::Man(_) => -1,
         }
     }
 }

@@ -180,7 +180,7 @@ impl Inspector {
     fn digests(&self) -> Digests {
         Digests {
             sha256: self.sha256.clone().finalize().into(),
-            blake2: *self.blake2.finalize().as_array().first_chunk().unwrap_or(&[0; BLAKE2]),
+            blake2: self.blake2.finalize().as_bytes().try_into().unwrap_or([0; BLAKE2]),
             md5: self.md5.clone().finalize().into(),
         }
     }
