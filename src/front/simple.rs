@@ -129,7 +129,7 @@ async fn page(State(app): State<App>, Reader(reads): Reader, request: Request) -
         Form::Html | Form::VersionedHtml => pages::project_html(&project, &page, UP),
     };
     let text = Bytes::from(text);
-    if page.whole {
+    if page.whole && shelf.is_exact() {
         app.pages.keep(&tag, &text);
     }
     Ok(answer(form, &tag, Some(text)))

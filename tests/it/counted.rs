@@ -186,7 +186,12 @@ async fn the_wheel_cache_costs_what_it_must() {
         // One that was not sent before is made of what the last reader left; one that was is at hand.
         rig.costs(of("application/vnd.pypi.simple.v1+json"), 200, &[("ListObjectsV2", 1), ("GetObject", 1)])
             .await;
-        rig.costs(page(), 200, &[("ListObjectsV2", 1)]).await;
+        // Times by the second do not tell a file from one that takes its name within that second.
+        let warm: &[_] = match rig.name.as_str() {
+            "versitygw" => &[("ListObjectsV2", 1), ("GetObject", 1)],
+            _ => &[("ListObjectsV2", 1)],
+        };
+        rig.costs(page(), 200, warm).await;
         let tag = rig.client.check(page(), 200).await.header("etag").unwrap().to_owned();
         let same = request("GET", "/simple/a/").header("accept", "text/html").header("if-none-match", tag);
         let same = same.body(crate::support::http::empty()).unwrap();

@@ -131,6 +131,12 @@ impl Shelf {
         &self.fingerprint
     }
 
+    /// Whether the fingerprint tells a file from another that takes its name a moment later: not where the store tells times by
+    /// the second, as S3 does.
+    pub fn is_exact(&self) -> bool {
+        self.lines.iter().all(|(_, stamp)| stamp.modified % 1_000_000_000 != 0)
+    }
+
     /// Whose page it is.
     pub fn project(&self) -> &ProjectName {
         &self.project

@@ -1,7 +1,8 @@
 //! Pages as they were last sent, for as long as they are the page.
 //!
 //! A page's validator is a fingerprint of all that it is made of, so what is kept under it is never old: it is asked for with
-//! a validator that was made of a listing just now. Bounded; losing a page costs making it again.
+//! a validator that was made of a listing just now. Where a store tells times too coarsely for that, nothing is kept. Bounded;
+//! losing a page costs making it again.
 
 use bytes::Bytes;
 use quick_cache::sync::{Cache, DefaultLifecycle};
