@@ -2,7 +2,8 @@
 //!
 //! Translates wire to domain and back. What is shared by protocols: `auth` (rights), `status` (failures), `body`
 //! (payloads), `form` (uploads of several fields), `conditional` (validators and ranges), `path` (names), `origin` (where
-//! clients see us), `html` (what pages are made of), `trace` (log and counts). Never names the store, files or the SDK, and no protocol names another.
+//! clients see us), `html` (what pages are made of), `trace` (log and counts). Never names the store, files or the SDK, and no
+//! protocol names another.
 
 use std::sync::Arc;
 

@@ -13,10 +13,9 @@
 //! - [`front`] is the wire: one file a protocol, and what they share. [`domain`] is what artifacts and entries *are*,
 //!   whatever carries them; `domain::layout` is the only spelling of bucket keys. [`store`] is where objects rest: a
 //!   directory or a bucket behind one contract.
-//! - [`objects`], [`releases`], [`please_dir`] and [`healthcheck`] are the side jobs of the command line; [`client`] speaks to a shared
-//!   cache for them.
-//! - [`objects`], [`sweep`] and [`healthcheck`] are the side jobs of the command line.
-//! - [`payload`], [`peer`], [`budget`], [`metrics`], [`telemetry`], [`mod@watch`] are the coins that every room accepts.
+//! - [`objects`], [`releases`], [`sweep`], [`please_dir`] and [`healthcheck`] are the side jobs of the command line;
+//!   [`client`] speaks to a shared cache for them.
+//! - [`payload`], [`peer`], [`reach`], [`budget`], [`metrics`], [`telemetry`], [`mod@watch`] are the coins that every room accepts.
 //!
 //! Which room may name which is held by `tests/it/rooms.rs`.
 //!
@@ -49,6 +48,7 @@ pub mod objects;
 pub mod payload;
 pub mod peer;
 pub mod please_dir;
+pub mod reach;
 pub mod releases;
 pub mod serve;
 pub mod server;

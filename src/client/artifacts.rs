@@ -11,7 +11,7 @@ use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -21,6 +21,7 @@ use tokio::time::{sleep, timeout};
 use super::content::{Content, Outgoing};
 use super::{Address, Cause, Error};
 use crate::domain::artifact::ArtifactKey;
+use crate::reach;
 
 /// How often a request is sent before the cache counts as unreachable.
 const ATTEMPTS: u32 = 4;
@@ -50,7 +51,7 @@ impl Artifacts {
     /// # Errors
     /// [`Error::Tls`] where the address is of TLS and this machine knows no authority.
     pub fn new(address: Address) -> Result<Self, Error> {
-        let connector = connector(address.is_secure()).map_err(Error::Tls)?;
+        let connector = reach::connector(address.is_secure(), CONNECT).map_err(Error::Tls)?;
         let mut builder = Client::builder(TokioExecutor::new());
         builder.pool_timer(TokioTimer::new()).pool_idle_timeout(Duration::from_secs(20));
         Ok(Self { client: builder.build(connector), address: Arc::new(address) })
@@ -188,23 +189,4 @@ async fn explanation(answer: Response<Incoming>) -> String {
     };
     let text = String::from_utf8_lossy(&body.to_bytes()).into_owned();
     text.lines().next().unwrap_or_default().chars().filter(|c| !c.is_control()).take(200).collect()
-}
-
-/// Reading the machine's root certificates takes a while: not for plain HTTP.
-fn connector(secure: bool) -> std::io::Result<HttpsConnector<HttpConnector>> {
-    let builder =
-        rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(std::io::Error::other)?;
-    let rooted = if secure {
-        hyper_rustls::ConfigBuilderExt::with_native_roots(builder)?
-    } else {
-        builder.with_root_certificates(rustls::RootCertStore::empty())
-    };
-    let mut tcp = HttpConnector::new();
-    tcp.set_connect_timeout(Some(CONNECT));
-    tcp.set_nodelay(true);
-    tcp.enforce_http(false);
-    let tls = HttpsConnectorBuilder::new().with_tls_config(rooted.with_no_client_auth());
-    Ok(tls.https_or_http().enable_http1().wrap_connector(tcp))
 }

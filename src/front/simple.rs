@@ -1,8 +1,8 @@
 //! Python's Simple index, and the files that it leads to: `/simple/…` and `/files/…`, and the same below `/built/{env}/`.
 //!
 //! Pages are never cached without asking (`no-cache`, a strong validator): a fresh upload is seen by the next client.
-//! `/by-key/{key}` leads from a build to its file. Files never change under their address, which holds their digest. Never redirects a file, never answers HEAD with
-//! less than GET would.
+//! `/by-key/{key}` leads from a build to its file. Files never change under their address, which holds their digest. Never
+//! redirects a file, never answers HEAD with less than GET would.
 
 use std::borrow::Cow;
 

@@ -48,13 +48,14 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("watch", &[]),
     ("payload", &[]),
     ("peer", &[]),
+    ("reach", &[]),
     ("budget", &[]),
     ("metrics", &[]),
     ("lib", &[]),
 ];
 
 /// What every room may name.
-const COINS: [&str; 4] = ["payload", "peer", "budget", "metrics"];
+const COINS: [&str; 5] = ["payload", "peer", "reach", "budget", "metrics"];
 
 /// Each protocol's file: none names another's.
 const PROTOCOLS: [&str; 6] = ["artifact", "please", "rpc", "simple", "legacy", "curdling"];
@@ -76,6 +77,7 @@ const WORDS: &[(&[&str], &[&str], &str)] = &[
             "config.rs",
             "client.rs",
             "client/",
+            "reach.rs",
         ],
         "what things are does not depend on what carries them",
     ),

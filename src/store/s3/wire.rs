@@ -14,8 +14,6 @@ use http::header::{CONTENT_LENGTH, HOST, HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Limited};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::connect::HttpConnector;
 use tokio::sync::Semaphore;
 
 use super::Config;
@@ -24,6 +22,7 @@ use super::body::Chunks;
 use super::pool::{Broken, Flow, Pool};
 use super::sign::{Hash, Signer};
 use crate::metrics::Metrics;
+use crate::reach;
 use crate::store::error::{Error, Kind, Op};
 use crate::store::key::Key;
 
@@ -147,29 +146,6 @@ impl std::fmt::Debug for Wire {
     }
 }
 
-/// Reading the machine's root certificates takes longer than the rest of a start: not for plain HTTP.
-fn tls(secure: bool) -> Result<rustls::ClientConfig, std::io::Error> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(std::io::Error::other)?;
-    let rooted = if secure {
-        hyper_rustls::ConfigBuilderExt::with_native_roots(builder)?
-    } else {
-        builder.with_root_certificates(rustls::RootCertStore::empty())
-    };
-    Ok(rooted.with_no_client_auth())
-}
-
-fn connector(config: &Config, secure: bool) -> Result<HttpsConnector<HttpConnector>, std::io::Error> {
-    let mut tcp = HttpConnector::new();
-    tcp.set_connect_timeout(Some(config.connect_timeout));
-    tcp.set_nodelay(true);
-    tcp.enforce_http(false);
-    let builder = HttpsConnectorBuilder::new().with_tls_config(tls(secure)?);
-    Ok(builder.https_or_http().enable_http1().wrap_connector(tcp))
-}
-
 impl Wire {
     pub(super) fn new(
         config: &Config,
@@ -182,7 +158,7 @@ impl Wire {
         let (Some(scheme), Some(authority)) = (base.scheme().cloned(), base.authority().cloned()) else {
             return Err(wrong("has no host"));
         };
-        let connector = connector(config, scheme == Scheme::HTTPS)
+        let connector = reach::connector(scheme == Scheme::HTTPS, config.connect_timeout)
             .map_err(|error| Error::new(Kind::Denied, Op::Probe, "", error))?;
         let host = HeaderValue::from_str(authority.as_str()).map_err(|_| wrong("has an odd host"))?;
         let prefix = config.prefix.as_ref().map_or_else(String::new, |key| format!("{key}/"));
