@@ -77,7 +77,10 @@ impl Erases {
                 if !there {
                     self.store.confirm_absence().await?;
                 }
-                let others = vec![at(Part::Metadata), at(Part::Content)];
+                // The page as it was last read goes too: where times are told by the second, a file that takes the name at once
+                // could be taken for this one.
+                let page = layout::snapshot(index, filename.project());
+                let others = vec![at(Part::Metadata), at(Part::Content), page];
                 Ok(Some(Parts { first, yank: at(Part::Yank), others, there }))
             }
         }
