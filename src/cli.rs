@@ -16,6 +16,7 @@ use crate::store::{Key, Prefix};
 use flags::{LogFlags, ServeFlags, StoreFlags};
 
 mod curd;
+mod expiry;
 mod flags;
 mod help;
 mod please_dir;

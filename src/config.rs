@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+pub use expiry::{Expiry, Fraction};
 pub use location::{Location, LocationError};
 pub use tls::{ClientCerts, Lists, TlsConfig, TlsFiles};
 
@@ -18,6 +19,7 @@ pub use crate::store::dir::{Config as DirConfig, Sync};
 pub use crate::store::s3::{Checksums, Config as S3Config, Sse};
 use crate::store::{Error, PART, Store};
 
+mod expiry;
 mod location;
 mod tls;
 
@@ -82,6 +84,10 @@ pub struct Config {
     pub limits: Limits,
     /// What broken uploads left is removed once it is this old.
     pub leftover_age: Duration,
+    /// How long what lies in each place is kept from its last use on.
+    pub expiry: Expiry,
+    /// After which part of that a use makes an object young again; `None`: never.
+    pub refresh: Option<Fraction>,
     /// `--allow-outside-symlinks`.
     pub allow_outside_symlinks: bool,
     /// Whether the store is a folder full of Python's distributions, to be served as it is and as nothing else.
@@ -306,6 +312,8 @@ mod tests {
             auth: AuthConfig::default(),
             limits: Limits::default(),
             leftover_age: Duration::from_secs(86_400),
+            expiry: Expiry::default(),
+            refresh: Some(Fraction::default()),
             allow_outside_symlinks: false,
             folder: false,
             allow_linux_tags: false,

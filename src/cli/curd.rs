@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::CurdServer;
 use super::flags::Error;
-use crate::config::{AuthConfig, Config, DirConfig, Limits, Log, StoreConfig, Sync};
+use crate::config::{AuthConfig, Config, DirConfig, Expiry, Limits, Log, StoreConfig, Sync};
 
 /// Small files that are kept in memory, as `--dir-memory` of `larder serve`, in bytes.
 const MEMORY: u64 = 24 << 20;
@@ -25,6 +25,9 @@ impl CurdServer {
             auth: AuthConfig { users: self.user_db, ..AuthConfig::default() },
             limits: Limits::default(),
             leftover_age: LEFTOVER_AGE,
+            // Nothing there is ever removed for its age.
+            expiry: Expiry::default(),
+            refresh: None,
             allow_outside_symlinks: false,
             folder: true,
             // Its users know what machines they serve: so it was.
