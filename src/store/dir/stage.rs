@@ -50,6 +50,11 @@ impl Staged {
         Ok(Self { file, running: Running::new() })
     }
 
+    /// The same file by another handle, which sees failures of the medium for itself.
+    pub(super) fn again(&self) -> io::Result<File> {
+        self.file.reopen()
+    }
+
     /// Adds bytes.
     pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.running.update(bytes);

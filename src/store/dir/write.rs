@@ -3,6 +3,7 @@
 //! A small body is written in a single hop. A larger one alternates between two buffers: one fills from the sender
 //! while the other is written. Whatever goes wrong before the rename, the staged file is gone with its handle.
 
+use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -12,13 +13,16 @@ use tokio::task::JoinHandle;
 
 use super::fault::Fault;
 use super::stage::Staged;
-use super::{Place, hop, joined, read, start};
+use super::{Place, Sync, hop, joined, read, start};
 use crate::budget::FREE;
 use crate::payload::{BodyError, Payload};
 use crate::store::{Key, Mode, Op, Put, PutError, Stored};
 
 /// Bytes of each of the two buffers of a larger body.
 const CHUNK: usize = 1024 * 1024;
+
+/// So many bytes may wait for the medium while more arrive.
+const BEHIND: usize = 8 * 1024 * 1024;
 
 /// A body as it arrives: counts, and cuts into buffers.
 struct Incoming {
@@ -115,6 +119,33 @@ async fn in_one(
     joined(place.writers.start_work(work).await)
 }
 
+/// Has the medium take what is written while more arrives; else all of it would be left for the sync before the commit, which
+/// is the one that counts: this one's failures are not ours to tell, and the other sees them by a handle of its own.
+struct Ahead {
+    file: Option<Arc<File>>,
+    behind: usize,
+    under_way: Option<JoinHandle<()>>,
+}
+
+impl Ahead {
+    fn new(file: Option<File>) -> Self {
+        Self { file: file.map(Arc::new), behind: 0, under_way: None }
+    }
+
+    fn wrote(&mut self, bytes: usize) {
+        self.behind = self.behind.saturating_add(bytes);
+        let busy = self.under_way.as_ref().is_some_and(|work| !work.is_finished());
+        let Some(file) = self.file.as_ref().filter(|_| self.behind >= BEHIND && !busy).map(Arc::clone) else {
+            return;
+        };
+        self.behind = 0;
+        self.under_way = Some(start(move || match file.sync_data() {
+            Ok(()) => {}
+            Err(error) => tracing::debug!(%error, "a staged file could not be synced ahead"),
+        }));
+    }
+}
+
 type Written = Result<(Staged, Vec<u8>), Fault>;
 
 /// Writes a buffer while the next one fills; both come back.
@@ -136,7 +167,10 @@ async fn large(
 ) -> Result<Stored, PutError> {
     let failed = |fault: Fault| PutError::from(fault.at(Op::Put, key));
     let _held = place.budget.take(2 * CHUNK as u64).await;
-    let Some(staged) = begin(place, key, &how.mode).await.map_err(failed)? else { return Ok(Stored::Exists) };
+    let Some((staged, again)) = begin(place, key, &how.mode).await.map_err(failed)? else {
+        return Ok(Stored::Exists);
+    };
+    let mut ahead = Ahead::new(again);
     let mut writing = write_on(staged, first);
     let mut filling = Vec::with_capacity(CHUNK);
     loop {
@@ -154,6 +188,7 @@ async fn large(
                 return hop(commit).await.map_err(failed);
             }
             Ok(false) => {
+                ahead.wrote(filling.len());
                 writing = write_on(staged, filling);
                 filling = written;
             }
@@ -170,13 +205,21 @@ async fn large(
     }
 }
 
-/// A staged file, or nothing where the upload would be in vain. Only the commit decides; this spares the transfer.
-async fn begin(place: &Arc<Place>, key: &Key, mode: &Mode) -> Result<Option<Staged>, Fault> {
+/// A staged file, and another handle of it where it is to be synced; or nothing where the upload would be in vain. Only the
+/// commit decides; this spares the transfer.
+async fn begin(place: &Arc<Place>, key: &Key, mode: &Mode) -> Result<Option<(Staged, Option<File>)>, Fault> {
     let (place, path) = (Arc::clone(place), place.path(key));
     let create = *mode == Mode::Create;
     hop(move || match create && read::exists(&path)? {
         true => Ok(None),
-        false => Ok(Some(Staged::create(&place)?)),
+        false => {
+            let staged = Staged::create(&place)?;
+            let again = match place.sync {
+                Sync::Always => Some(staged.again()?),
+                Sync::Never => None,
+            };
+            Ok(Some((staged, again)))
+        }
     })
     .await
 }
