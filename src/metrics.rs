@@ -13,6 +13,10 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+pub use sweeps::{AmountLabels, Sweeps, Swept, SweptAmounts, SweptLabels};
+
+mod sweeps;
+
 /// Upper bounds of the latency buckets, in seconds.
 const LATENCY: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.25, 1.0, 5.0, 30.0, 120.0];
 
@@ -229,6 +233,8 @@ pub struct Registered {
     pub handshakes: Family<HandshakeLabels, Counter>,
     /// 1 while the store answers.
     pub ready: Gauge,
+    /// What `larder sweep --every` did.
+    pub sweeps: Sweeps,
 }
 
 impl Metrics {
@@ -269,6 +275,7 @@ impl Metrics {
         let ready = Gauge::default();
         registry.register("ready", "1 while the store answers, else 0", ready.clone());
         Self(Arc::new(Registered {
+            sweeps: Sweeps::registered(&mut registry),
             registry,
             handles: Default::default(),
             requests,

@@ -120,6 +120,37 @@ pub async fn serve(config: Config) -> Result<(), Error> {
     if cut > 0 { Err(Error::Cut(cut)) } else { Ok(()) }
 }
 
+/// Serves health and metrics for as long as some work takes that is no gateway's.
+pub async fn beside<T>(
+    listen: SocketAddr,
+    store: &Store,
+    metrics: &Metrics,
+    work: impl Future<Output = T>,
+) -> Result<T, Error> {
+    let limits = server::Limits::default();
+    let server = Server::bind(listen, limits, metrics.clone()).await;
+    let server = server.map_err(|source| Error::Bind { addr: listen, source })?;
+    info!({ field::LISTEN } = %server.local_addr(), "serving health and metrics");
+    let readiness = Readiness::default();
+    let ops = Ops { readiness: readiness.clone(), metrics: metrics.clone(), budget: Budget::new(0) };
+    let drain = Drain::new();
+    let watch = watch_store(store.clone(), readiness, metrics.clone());
+    let served = server.run(front::ops_router(ops), drain.clone());
+    let watched = async {
+        tokio::select! {
+            () = watch => {}
+            () = drain.begun() => {}
+        }
+    };
+    let worked = async {
+        let done = work.await;
+        drain.begin();
+        done
+    };
+    let (done, _, ()) = tokio::join!(worked, served, watched);
+    Ok(done)
+}
+
 /// What runs beside the requests, until the stop.
 struct Side<'s> {
     tasks: &'s TaskTracker,

@@ -288,12 +288,22 @@ pub(super) async fn with_store(
     leaves: Leaves,
     work: impl AsyncFnOnce(&Store) -> Exit,
 ) -> Exit {
+    with_counted_store(flags, Metrics::new(), leaves, work).await
+}
+
+/// As [`with_store`], for who shows what is counted.
+pub(super) async fn with_counted_store(
+    flags: StoreFlags,
+    metrics: Metrics,
+    leaves: Leaves,
+    work: impl AsyncFnOnce(&Store) -> Exit,
+) -> Exit {
     let config = match flags.store() {
         Ok(config) => config,
         Err(error) => return fail(&error, Exit::Usage),
     };
     let budget = Budget::new(Limits::default().max_inflight_bytes);
-    let store = match config.open(budget, Metrics::new()).await {
+    let store = match config.open(budget, metrics).await {
         Ok(store) => store,
         Err(error) => return fail(&error, Exit::Store),
     };

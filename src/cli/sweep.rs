@@ -1,17 +1,20 @@
 //! `larder sweep`: its flags, how far it is while a person waits, and how it ends.
 
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
-use tokio::time::{interval, sleep};
+use tokio::time::{Instant, interval, sleep};
 
 use super::flags::StoreFlags;
-use super::run::{Exit, Leaves, fail, interrupted, with_store};
+use super::run::{Exit, Leaves, fail, interrupted, with_counted_store};
 use super::{please_dir, values};
+use crate::metrics::{Metrics, Swept, SweptAmounts};
+use crate::serve;
 use crate::store::{Prefix, Store};
 use crate::sweep::{self, Counters, Leftovers, Marks, Rules, Stage, Summary, Terms};
 
@@ -22,7 +25,7 @@ const DRAWN: Duration = Duration::from_millis(100);
 #[derive(Debug, Args)]
 pub(super) struct Sweep {
     /// Instead of a store, a directory cache of Please: the directory that is `dir` in its `[cache]`
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["max_age", "prefixes", "every"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["max_age", "min_age", "prefixes", "leftovers", "every"])]
     please_dir: Option<PathBuf>,
     /// Remove entries whose last use is longer ago than this
     #[arg(long, value_name = "TIME", value_parser = values::time)]
@@ -54,6 +57,9 @@ pub(super) struct Sweep {
     /// Go on, and sweep again after each such time, a tenth more or less, until SIGTERM
     #[arg(long, value_name = "TIME", value_parser = period)]
     every: Option<Duration>,
+    /// With --every: address of /healthz, /readyz and /metrics [default: none]
+    #[arg(long, env = "LARDER_OPS_LISTEN", value_name = "ADDR")]
+    ops_listen: Option<SocketAddr>,
     #[command(flatten)]
     store: StoreFlags,
 }
@@ -108,20 +114,28 @@ pub(super) async fn run(args: Sweep) -> Exit {
         Ok(terms) => terms,
         Err(error) => return fail(&error, Exit::Usage),
     };
-    let (json, every) = (args.json, args.every);
+    let (json, every, listen) = (args.json, args.every, args.ops_listen);
+    let metrics = Metrics::new();
     // A sweep that is killed leaves nothing that the next one does not find.
-    with_store(args.store, Leaves::Nothing, async |store| match every {
-        None => once(store, &terms, json).await,
-        Some(every) => repeat(store, &terms, json, every).await,
+    with_counted_store(args.store, metrics.clone(), Leaves::Nothing, async |store| match (every, listen) {
+        (None, _) => once(store, &terms, json, &metrics).await,
+        (Some(every), None) => repeat(store, &terms, json, every, &metrics).await,
+        (Some(every), Some(listen)) => {
+            let work = repeat(store, &terms, json, every, &metrics);
+            match serve::beside(listen, store, &metrics, work).await {
+                Ok(exit) => exit,
+                Err(error) => fail(&error, Exit::Failed),
+            }
+        }
     })
     .await
 }
 
 /// A round that fails is told of, and the next one tries again.
-async fn repeat(store: &Store, terms: &Terms, json: bool, every: Duration) -> Exit {
+async fn repeat(store: &Store, terms: &Terms, json: bool, every: Duration, metrics: &Metrics) -> Exit {
     let rounds = async {
         loop {
-            once(store, terms, json).await;
+            once(store, terms, json, metrics).await;
             sleep(sweep::jittered(every)).await;
         }
     };
@@ -131,26 +145,58 @@ async fn repeat(store: &Store, terms: &Terms, json: bool, every: Duration) -> Ex
     }
 }
 
-async fn once(store: &Store, terms: &Terms, json: bool) -> Exit {
-    let seen = Counters::default();
+async fn once(store: &Store, terms: &Terms, json: bool, metrics: &Metrics) -> Exit {
+    let (seen, began) = (Counters::default(), Instant::now());
     let swept = watched(sweep::sweep(store, terms, SystemTime::now(), &seen), &seen).await;
     let summary = match &swept {
         Ok(summary) => summary.clone(),
         Err(_) => seen.summary(terms, false),
     };
-    if let Err(error) = tell(&summary, json) {
-        return fail(&error, Exit::Failed);
+    let result = result(&swept, &summary);
+    metrics.sweeps.swept(result, amounts(&summary), began.elapsed(), SystemTime::now());
+    let told = tell(&summary, json);
+    let exit = ended(swept.map(drop), &summary);
+    match told {
+        Err(error) if exit == Exit::Done && error.kind() != io::ErrorKind::BrokenPipe => {
+            fail(&error, Exit::Failed)
+        }
+        // What the sweep came to says more than who listens.
+        Ok(()) | Err(_) => exit,
     }
+}
+
+const fn result(swept: &Result<Summary, sweep::Error>, summary: &Summary) -> Swept {
+    match swept {
+        Err(_) => Swept::Failed,
+        Ok(_) if summary.failed > 0 => Swept::Failed,
+        Ok(_) if !summary.reached => Swept::Short,
+        Ok(_) => Swept::Done,
+    }
+}
+
+fn ended(swept: Result<(), sweep::Error>, summary: &Summary) -> Exit {
     match swept {
         Err(error) => fail(&error, Exit::Store),
-        Ok(summary) if summary.failed > 0 => {
+        Ok(()) if summary.failed > 0 => {
             fail(&io::Error::other(format!("{} objects could not be removed", summary.failed)), Exit::Store)
         }
-        Ok(summary) if !summary.reached => fail(
+        Ok(()) if !summary.reached => fail(
             &io::Error::other("there is more left than the mark, and nothing more that may go"),
             Exit::Failed,
         ),
-        Ok(_) => Exit::Done,
+        Ok(()) => Exit::Done,
+    }
+}
+
+fn amounts(summary: &Summary) -> SweptAmounts {
+    // What would go is not gone.
+    let gone = if summary.dry_run { 0 } else { 1 };
+    SweptAmounts {
+        entries: gone * summary.removed.entries.unwrap_or_default(),
+        objects: gone * summary.removed.objects,
+        bytes: gone * summary.removed.bytes,
+        seen_objects: summary.seen.objects,
+        seen_bytes: summary.seen.bytes,
     }
 }
 

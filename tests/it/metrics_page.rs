@@ -5,14 +5,25 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use larder::metrics::{Handshake, Metrics, Outcome, Protocol, Verb};
+use larder::metrics::{Handshake, Metrics, Outcome, Protocol, Swept, SweptAmounts, Verb};
 
 use crate::support::variable;
 
 /// Where the labels' values are described.
-const SOURCE: &str = include_str!("../../src/metrics.rs");
+const SOURCE: &str =
+    concat!(include_str!("../../src/metrics.rs"), include_str!("../../src/metrics/sweeps.rs"));
+
+/// Which struct holds the labels of metrics whose names begin so.
+const STRUCTS: [(&str, &str); 6] = [
+    ("larder_sweep", "SweptLabels"),
+    ("larder_sweep", "AmountLabels"),
+    ("larder_tls", "HandshakeLabels"),
+    ("larder_store", "CallLabels"),
+    ("larder_", "RequestLabels"),
+    ("larder_", "VerbLabels"),
+];
 
 const HEAD: &str = "\
 <!-- Generated from src/metrics.rs by tests/it/metrics_page.rs: UPDATE_DOCS=1 cargo test --test it page:: -->
@@ -140,6 +151,8 @@ fn every_metric() -> Metrics {
     metrics.send(Protocol::Artifact, Verb::Get, 1);
     metrics.call("get", "ok");
     metrics.handshake(Handshake::Done);
+    let (amounts, took) = (SweptAmounts::default(), Duration::from_secs(1));
+    metrics.sweeps.swept(Swept::Done, amounts, took, SystemTime::now());
     metrics
 }
 
@@ -156,7 +169,6 @@ fn series(metric: &Described) -> String {
 
 fn generated() -> String {
     let page = every_metric().page();
-    let structs = ["RequestLabels", "VerbLabels", "CallLabels", "HandshakeLabels"];
     let mut text = HEAD.to_owned();
     for metric in described(&page) {
         writeln!(text, "## `{}`\n\n{}\n", metric.name, metric.help).unwrap();
@@ -165,10 +177,12 @@ fn generated() -> String {
         if metric.labels.is_empty() {
             continue;
         }
-        let of = structs.iter().find(|of| labels_of(of).iter().map(|(name, _)| name).eq(&metric.labels));
+        let of = STRUCTS.iter().find(|(start, of)| {
+            metric.name.starts_with(start) && labels_of(of).iter().map(|(name, _)| name).eq(&metric.labels)
+        });
         text.push_str("| label | values |\n|---|---|\n");
         for label in &metric.labels {
-            writeln!(text, "| `{label}` | {} |", meaning(of.unwrap(), label)).unwrap();
+            writeln!(text, "| `{label}` | {} |", meaning(of.unwrap().1, label)).unwrap();
         }
         text.push('\n');
     }

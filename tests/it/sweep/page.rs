@@ -1,6 +1,6 @@
 //! The commands: exit codes, output for people and programs, and a job that goes on until it is told to stop.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, SystemTime};
@@ -119,6 +119,66 @@ fn a_job_sweeps_until_it_is_told_to_stop() {
     let kill = Command::new("/bin/sh").args(["-c", &format!("kill -TERM {}", child.id())]).status().unwrap();
     assert!(kill.success());
     assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_job_shows_what_it_did() {
+    let root = stored(&[40, 1]);
+    let args = [
+        "-v",
+        "--log-format",
+        "json",
+        "sweep",
+        "--max-age",
+        "30d",
+        "--every",
+        "1h",
+        "--ops-listen",
+        "127.0.0.1:0",
+    ];
+    let mut child = larder(root.path(), &args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap());
+    let addr = loop {
+        let mut line = String::new();
+        assert_ne!(log.read_line(&mut line).unwrap(), 0, "it says where it listens");
+        let line: Value = serde_json::from_str(&line).unwrap();
+        if let Some(addr) = line.get("listen").and_then(Value::as_str) {
+            break addr.to_owned();
+        }
+    };
+    let mut told = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut told).unwrap();
+    let page = |path: &str| {
+        let mut connection = std::net::TcpStream::connect(&addr).unwrap();
+        write!(connection, "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+        let mut page = String::new();
+        connection.read_to_string(&mut page).unwrap();
+        page
+    };
+    // Counted before it is told.
+    let numbers = page("/metrics");
+    for line in [
+        r#"larder_sweeps_total{result="done"} 1"#,
+        r#"larder_sweep_removed_total{of="bytes"} 1000"#,
+        r#"larder_sweep_seen{of="objects"} 4"#,
+        r#"larder_sweep_ended_seconds{result="done"}"#,
+    ] {
+        assert!(numbers.contains(line), "{line} in {numbers}");
+    }
+    assert!(page("/healthz").starts_with("HTTP/1.1 200"));
+    let kill = Command::new("/bin/sh").args(["-c", &format!("kill -TERM {}", child.id())]).status().unwrap();
+    assert!(kill.success());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_directory_cache_knows_no_terms_of_a_store() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = root.path().join("please").display().to_string();
+    for flag in [["--min-age", "7d"], ["--leftovers", "all"], ["--max-age", "7d"]] {
+        let args = [&["sweep", "--please-dir", &dir][..], &flag].concat();
+        ends(&run(root.path(), &args), 2, "cannot be used with");
+    }
 }
 
 #[test]
