@@ -1,7 +1,7 @@
 //! Looking at, fetching, adding and excising objects straight in the store: what `ls`, `get`, `put`, `rm` and `du` do.
 //!
 //! Side jobs of a person at a terminal. What is to be done is decided by pure functions, then done. Knows no
-//! protocol and no meaning of keys; prints only where it is told to.
+//! protocol; what keys mean [`crate::domain::layout`] tells it. Prints only where it is told to.
 
 use std::fmt;
 use std::io;

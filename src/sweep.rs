@@ -82,7 +82,8 @@ pub async fn sweep(store: &Store, terms: &Terms, now: SystemTime, seen: &Counter
         // A later round is a plan of its own time: what is used while it runs is younger.
         let now = if round == 0 { now } else { now + began.elapsed() };
         ended = once(store, terms, now, seen).await?;
-        if ended != Round::Short || terms.dry_run {
+        // What the store refuses once it refuses again.
+        if ended != Round::Short || terms.dry_run || seen.failed() > 0 {
             break;
         }
     }

@@ -9,7 +9,7 @@ use clap::Args;
 
 use super::run::{Exit, fail, out};
 use super::values;
-use crate::client::{self, Address, Artifacts, Credentials};
+use crate::client::{self, Address, AddressError, Artifacts, Credentials};
 use crate::domain::artifact::OsName;
 use crate::please_dir::{self, Error, Marks};
 
@@ -44,13 +44,13 @@ pub(super) struct Push {
     please_dir: PathBuf,
     /// The shared cache, as in `httpurl`: `http://[USER:PASSWORD@]HOST[:PORT]`, or https
     #[arg(short, long, env = "LARDER_CACHE", value_name = "URL", hide_env_values = true)]
-    cache: Address,
+    cache: String,
     /// What the entries were built for, in Go's words: `linux_amd64`, `darwin_arm64`
     #[arg(long, value_name = "NAME")]
     os: OsName,
     /// Who is asking: `NAME:PASSWORD`; better by environment, where other users do not see it
     #[arg(long, env = "LARDER_USER", value_name = "CREDENTIALS", hide_env_values = true)]
-    user: Option<Credentials>,
+    user: Option<String>,
     /// Entries sent at a time
     #[arg(short, long, value_name = "COUNT", default_value = "8", value_parser = clap::value_parser!(u8).range(1..))]
     jobs: u8,
@@ -61,6 +61,11 @@ pub(super) struct Push {
     #[arg(long)]
     json: bool,
 }
+
+/// A flag whose value is not repeated.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}: {1}")]
+struct Wrong(&'static str, AddressError);
 
 /// Arguments as they came, with the command spelled out where the program's name says it.
 pub(super) fn arguments(given: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
@@ -107,9 +112,15 @@ fn clean(what: &please_dir::Sweep) -> Exit {
 /// Runs `larder push`.
 pub(super) async fn push(args: Push) -> Exit {
     let Push { please_dir: dir, cache, os, user, jobs, dry_run, json } = args;
-    let address = match user {
-        None => cache,
-        Some(user) => cache.with_credentials(user),
+    // Not read by the parser of arguments: it would print a wrong one, password and all.
+    let address = match cache.parse::<Address>() {
+        Ok(address) => address,
+        Err(error) => return fail(&Wrong("--cache", error), Exit::Usage),
+    };
+    let address = match user.map(|user| user.parse::<Credentials>()) {
+        None => address,
+        Some(Ok(user)) => address.with_credentials(user),
+        Some(Err(error)) => return fail(&Wrong("--user", error), Exit::Usage),
     };
     let what = please_dir::Push { dir, os, jobs: usize::from(jobs), dry_run, json };
     match Artifacts::new(address) {

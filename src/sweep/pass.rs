@@ -11,16 +11,54 @@ use super::retry;
 use crate::domain::entries::{Entries, Entry, Line};
 use crate::store::{self, Listed, Listing, Prefix, Store};
 
+/// The lines of one place, to their end.
+pub(super) struct Lines<'w> {
+    store: &'w Store,
+    place: Prefix,
+    /// Whether a time of the last reading counts: [`Listing::used`].
+    used: bool,
+    lines: Option<BoxStream<'static, Result<Listed, store::Error>>>,
+    /// The last line that came.
+    last: Option<String>,
+    tried: u32,
+}
+
+impl<'w> Lines<'w> {
+    pub(super) const fn new(store: &'w Store, place: Prefix, used: bool) -> Self {
+        Self { store, place, used, lines: None, last: None, tried: 0 }
+    }
+
+    pub(super) async fn next(&mut self) -> Result<Option<Line>, store::Error> {
+        loop {
+            let how = || Listing { after: self.last.clone(), used: self.used, ..Listing::default() };
+            let lines = self.lines.get_or_insert_with(|| self.store.list(&self.place, how()));
+            match lines.next().await {
+                Some(Ok(Listed::Object { key, size, modified })) => {
+                    self.tried = 0;
+                    self.last = Some(key.as_str().to_owned());
+                    return Ok(Some(Line { key, size, used: modified }));
+                }
+                Some(Ok(Listed::Prefix(_))) => {}
+                Some(Err(error)) => {
+                    self.tried += 1;
+                    self.lines = None;
+                    if !retry::again(&error, self.tried).await {
+                        return Err(error);
+                    }
+                }
+                None => return Ok(None),
+            }
+        }
+    }
+}
+
 /// A listing on its way.
 struct Walk<'w> {
     store: &'w Store,
     seen: &'w Counters,
     places: VecDeque<Prefix>,
-    /// Of the first of the places.
-    lines: Option<BoxStream<'static, Result<Listed, store::Error>>>,
-    /// The last line that came.
-    last: Option<String>,
-    tried: u32,
+    /// Of the place before these.
+    lines: Option<Lines<'w>>,
     entries: Entries,
     /// Whole, and not yet handed over.
     ready: VecDeque<Entry>,
@@ -37,8 +75,6 @@ pub(super) fn entries<'w>(
         seen,
         places: places.iter().cloned().collect(),
         lines: None,
-        last: None,
-        tried: 0,
         entries: Entries::default(),
         ready: VecDeque::new(),
     };
@@ -65,27 +101,18 @@ impl Walk<'_> {
             if let Some(entry) = self.ready.pop_front() {
                 return Ok(Some(entry));
             }
-            let Some(place) = self.places.front() else { return Ok(None) };
-            let how = || Listing { after: self.last.clone(), used: true, ..Listing::default() };
-            let lines = self.lines.get_or_insert_with(|| self.store.list(place, how()));
-            match lines.next().await {
-                Some(Ok(Listed::Object { key, size, modified })) => {
-                    self.tried = 0;
-                    self.last = Some(key.as_str().to_owned());
-                    self.seen.line(size);
-                    self.ready.extend(self.entries.push(Line { key, size, used: modified }));
-                }
-                Some(Ok(Listed::Prefix(_))) => {}
-                Some(Err(error)) => {
-                    self.tried += 1;
-                    self.lines = None;
-                    if !retry::again(&error, self.tried).await {
-                        return Err(error);
-                    }
+            let Some(lines) = &mut self.lines else {
+                let Some(place) = self.places.pop_front() else { return Ok(None) };
+                self.lines = Some(Lines::new(self.store, place, true));
+                continue;
+            };
+            match lines.next().await? {
+                Some(line) => {
+                    self.seen.line(line.size);
+                    self.ready.extend(self.entries.push(line));
                 }
                 None => {
-                    (self.lines, self.last) = (None, None);
-                    self.places.pop_front();
+                    self.lines = None;
                     self.ready.extend(self.entries.finish());
                 }
             }

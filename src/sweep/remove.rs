@@ -7,14 +7,13 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::SystemTime;
 
-use futures_util::future::ready;
 use futures_util::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
 
 use super::plan::{Plan, Verdict};
 use super::{Counters, Terms, leftover, pass, retry};
 use crate::domain::entries::{Entry, Line};
 use crate::domain::layout;
-use crate::store::{self, BATCH, Key, Kind, Listed, Listing, Prefix, Store};
+use crate::store::{self, BATCH, Key, Kind, Prefix, Store};
 
 /// Batches at a time.
 const AT_ONCE: usize = 4;
@@ -129,10 +128,9 @@ impl<'w> Work<'w> {
             if stays > 0 {
                 continue;
             }
-            if self.is_endless(&going) {
-                self.rest(&going.entry).await?;
+            if !self.is_endless(&going) || self.rest(&going.entry).await? {
+                self.count(&going);
             }
-            self.count(&going);
         }
         Ok(())
     }
@@ -175,22 +173,21 @@ impl<'w> Work<'w> {
         going.why != Verdict::Suspect && held < going.entry.objects
     }
 
-    /// Removes what is left of an entry with more keys than are held: they are listed once more.
-    async fn rest(&self, entry: &Entry) -> Result<(), store::Error> {
+    /// Removes what is left of an entry with more keys than are held: they are listed once more. `false` where the store
+    /// refuses to remove some.
+    async fn rest(&self, entry: &Entry) -> Result<bool, store::Error> {
         let place = entry.within.clone().unwrap_or_else(Prefix::root);
-        let is_of = |line: Listed| match line {
-            Listed::Object { key, modified, .. } => {
-                let goes = modified <= self.now && layout::member(&key).entry == entry.name;
-                goes.then_some(key)
+        let mut lines = pass::Lines::new(self.store, place, false);
+        let (mut batch, mut whole) = (Vec::new(), true);
+        while let Some(line) = lines.next().await? {
+            if line.used <= self.now && layout::member(&line.key).entry == entry.name {
+                batch.push(line.key);
             }
-            Listed::Prefix(_) => None,
-        };
-        let lines = self.store.list(&place, Listing::default());
-        let mut batches = lines.try_filter_map(|line| ready(Ok(is_of(line)))).try_chunks(BATCH);
-        while let Some(batch) = batches.try_next().await.map_err(|broken| broken.1)? {
-            self.delete(batch).await?;
+            if batch.len() == BATCH {
+                whole &= self.delete(std::mem::take(&mut batch)).await?.is_empty();
+            }
         }
-        Ok(())
+        Ok(self.delete(batch).await?.is_empty() && whole)
     }
 
     /// Removes keys; returns those that the store refuses to remove.

@@ -106,6 +106,19 @@ pub(super) fn judge(status: u16, code: Option<&str>) -> Answer {
     }
 }
 
+/// Judges one key's failure in a request that succeeded (S3 "DeleteObjects"), which has a code and no status. `None` where the
+/// key is gone all the same.
+pub(super) fn judge_key(code: Option<&str>) -> Option<Kind> {
+    match judge(403, code) {
+        Answer::Absent | Answer::NoUpload => None,
+        // Who says no more may have meant anything.
+        Answer::Fault(Kind::Denied) if code.is_none() => Some(Kind::Unavailable),
+        Answer::Fault(kind) => Some(kind),
+        Answer::Retry | Answer::Skewed => Some(Kind::Unavailable),
+        Answer::Ok | Answer::Unchanged | Answer::Unsatisfiable | Answer::Failed => Some(Kind::Denied),
+    }
+}
+
 /// The name of an answer in metrics.
 pub(super) const fn outcome(answer: Answer) -> &'static str {
     match answer {
@@ -169,6 +182,21 @@ mod tests {
         assert_eq!(judge(409, Some("ConditionalRequestConflict")), Answer::Retry);
         assert_eq!(judge(409, Some("ObjectParentIsFile")), Answer::Fault(Kind::Conflict));
         assert_eq!(judge(412, Some("PreconditionFailed")), Answer::Failed);
+    }
+
+    #[test]
+    fn a_key_that_is_refused_for_good_is_not_asked_for_again() {
+        for (code, expected) in [
+            (Some("NoSuchKey"), None),
+            (Some("SlowDown"), Some(Kind::Unavailable)),
+            (None, Some(Kind::Unavailable)),
+            (Some("AccessDenied"), Some(Kind::Denied)),
+            (Some("InvalidRequest"), Some(Kind::Denied)),
+            (Some("MethodNotAllowed"), Some(Kind::Denied)),
+            (Some("ObjectLocked"), Some(Kind::Denied)),
+        ] {
+            assert_eq!(judge_key(code), expected, "{code:?}");
+        }
     }
 
     #[test]

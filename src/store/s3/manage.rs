@@ -14,7 +14,7 @@ use futures_util::future::{FutureExt as _, ready};
 use futures_util::stream::{self, Stream, TryStreamExt as _};
 use http::Method;
 
-use super::answers::Answer;
+use super::answers::{Answer, judge_key};
 use super::read::about;
 use super::wire::{Call, Trouble};
 use super::{S3, Sse, escape, sdk};
@@ -137,11 +137,12 @@ impl S3 {
             .map_err(|error| sdk::error(Op::Delete, first, &error))?;
         // The request succeeded; single keys may have failed all the same (S3 "DeleteObjects").
         let failed = done.errors.unwrap_or_default();
-        let real = failed.iter().find(|error| !matches!(error.code(), Some("NoSuchKey" | "NoSuchVersion")));
-        real.map_or(Ok(()), |error| {
-            let kind = if error.code() == Some("AccessDenied") { Kind::Denied } else { Kind::Unavailable };
-            let why =
-                format!("{} keys failed, the first with {}", failed.len(), error.code().unwrap_or("no code"));
+        let judged = || failed.iter().filter_map(|error| Some((judge_key(error.code())?, error)));
+        // What is refused for good is told before what may pass.
+        let worst = judged().find(|(kind, _)| *kind != Kind::Unavailable).or_else(|| judged().next());
+        worst.map_or(Ok(()), |(kind, error)| {
+            let count = judged().count();
+            let why = format!("{count} keys failed, one of them with {}", error.code().unwrap_or("no code"));
             Err(Error::new(kind, Op::Delete, error.key().unwrap_or_default(), why))
         })
     }
