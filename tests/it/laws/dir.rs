@@ -14,6 +14,7 @@ use tokio::time::timeout;
 
 use super::{Body, Bytes, Listing, Place, Prefix, Store, Want, abandon, chunks, noise};
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use crate::support::aloud;
 
 /// Sizes of objects that are read in one piece, and of such that are streamed.
 const SIZES: [usize; 4] = [1, 1000, SMALL + 1, 3_000_000];
@@ -29,7 +30,7 @@ fn yard(sync: dir::Sync) -> Yard {
     let (keep, budget, metrics) = (tempfile::tempdir().unwrap(), Budget::new(16 << 20), Metrics::new());
     let config = dir::Config { root: keep.path().join("not/yet/there"), sync, memory: 0 };
     let store = Store::dir(config, budget.clone(), metrics.clone()).unwrap();
-    Yard { keep, budget, metrics, at: Place { store, root: "top".parse().unwrap() } }
+    Yard { keep, budget, metrics, at: Place { name: "dir".to_owned(), store, root: "top".parse().unwrap() } }
 }
 
 impl Yard {
@@ -59,7 +60,7 @@ impl Yard {
 fn marked(yard: &Yard, name: &str) -> bool {
     let found = rustix::fs::getxattr(yard.path(name), "user.larder.crc64nvme", &mut [0; 64]);
     if found.is_err() {
-        eprintln!("SKIPPED: the temporary directory keeps no extended attributes");
+        aloud("SKIPPED: the temporary directory keeps no extended attributes");
     }
     found.is_ok()
 }
@@ -351,7 +352,7 @@ async fn refusals_are_refusals() {
             yard.at.store.list(&Prefix::root(), Listing::default()).try_collect().await;
         assert_eq!(listed.unwrap_err().kind, Kind::Denied);
     } else {
-        eprintln!("SKIPPED: this user is refused nothing");
+        aloud("SKIPPED: this user is refused nothing");
     }
     fs::set_permissions(yard.path("d"), fs::Permissions::from_mode(0o755)).unwrap();
 }
