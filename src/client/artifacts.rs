@@ -73,7 +73,8 @@ impl Artifacts {
         }
     }
 
-    /// Whether a file is there.
+    /// Whether a file is there. Not to be asked of a name that [is a glob](crate::domain::glob::is_glob) to readers: they are
+    /// answered by the files that it takes, or that it is a bad one.
     ///
     /// # Errors
     /// Where it cannot be told.
