@@ -1,7 +1,7 @@
 //! The client of a shared cache: asks a Larder, or whatever speaks the same protocol, over HTTP.
 //!
 //! Speaks the protocols from their other side and so names neither the front nor a store: only what artifacts are called.
-//! Reads no file and no environment but the system's root certificates; what it sends it is handed as [`Content`].
+//! Reads no file and no environment but the certificates of authorities; what it sends it is handed as [`Content`].
 
 pub use address::{Address, AddressError, Credentials};
 pub use artifacts::Artifacts;

@@ -51,6 +51,9 @@ pub(super) struct Push {
     /// Who is asking: `NAME:PASSWORD`; better by environment, where other users do not see it
     #[arg(long, env = "LARDER_USER", value_name = "CREDENTIALS", hide_env_values = true)]
     user: Option<String>,
+    /// A PEM file of the authorities that an https cache has to be known by, instead of this machine's
+    #[arg(long, env = "LARDER_CACERT", value_name = "FILE")]
+    cacert: Option<PathBuf>,
     /// Entries sent at a time
     #[arg(short, long, value_name = "COUNT", default_value = "8", value_parser = clap::value_parser!(u8).range(1..))]
     jobs: u8,
@@ -111,7 +114,7 @@ fn clean(what: &please_dir::Sweep) -> Exit {
 
 /// Runs `larder push`.
 pub(super) async fn push(args: Push) -> Exit {
-    let Push { please_dir: dir, cache, os, user, jobs, dry_run, json } = args;
+    let Push { please_dir: dir, cache, os, user, cacert, jobs, dry_run, json } = args;
     // Not read by the parser of arguments: it would print a wrong one, password and all.
     let address = match cache.parse::<Address>() {
         Ok(address) => address,
@@ -123,7 +126,7 @@ pub(super) async fn push(args: Push) -> Exit {
         Some(Err(error)) => return fail(&Wrong("--user", error), Exit::Usage),
     };
     let what = please_dir::Push { dir, os, jobs: usize::from(jobs), dry_run, json };
-    match Artifacts::new(address) {
+    match Artifacts::new(address, cacert.as_deref()) {
         Err(error) => fail(&error, Exit::Failed),
         Ok(artifacts) => ended(please_dir::push(&what, &artifacts, &mut out()).await.map(drop)),
     }

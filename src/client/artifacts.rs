@@ -3,6 +3,7 @@
 //! Bounded in time, and patient with a server that is busy: what may pass is tried [`ATTEMPTS`] times. Never follows a
 //! redirect: a POST would turn into a GET. Never reads an artifact.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use tokio::time::{sleep, timeout};
 use super::content::{Content, Outgoing};
 use super::{Address, Cause, Error};
 use crate::domain::artifact::ArtifactKey;
-use crate::reach;
+use crate::reach::{self, Authorities};
 
 /// How often a request is sent before the cache counts as unreachable.
 const ATTEMPTS: u32 = 4;
@@ -46,12 +47,18 @@ pub struct Artifacts {
 }
 
 impl Artifacts {
-    /// Asks at this address. Connects to nobody yet.
+    /// Asks at this address, and over TLS only one whom an authority in this file knows; without a file, one of this
+    /// machine's. Connects to nobody yet.
     ///
     /// # Errors
-    /// [`Error::Tls`] where the address is of TLS and this machine knows no authority.
-    pub fn new(address: Address) -> Result<Self, Error> {
-        let connector = reach::connector(address.is_secure(), CONNECT).map_err(Error::Tls)?;
+    /// [`Error::Tls`] where the address is of TLS, and there is no authority.
+    pub fn new(address: Address, authorities: Option<&Path>) -> Result<Self, Error> {
+        let authorities = match authorities {
+            _ if !address.is_secure() => Authorities::None,
+            None => Authorities::Machine,
+            Some(file) => Authorities::File(file),
+        };
+        let connector = reach::connector(authorities, CONNECT).map_err(Error::Tls)?;
         let mut builder = Client::builder(TokioExecutor::new());
         builder.pool_timer(TokioTimer::new()).pool_idle_timeout(Duration::from_secs(20));
         Ok(Self { client: builder.build(connector), address: Arc::new(address) })
@@ -73,7 +80,8 @@ impl Artifacts {
         }
     }
 
-    /// Whether a file is there.
+    /// Whether a file is there. Not to be asked of a name that [is a glob](crate::domain::glob::is_glob) to readers: they are
+    /// answered by the files that it takes, or that it is a bad one.
     ///
     /// # Errors
     /// Where it cannot be told.

@@ -177,13 +177,13 @@ pub(super) fn rename(dir: impl AsFd, from: &OsStr, to: &OsStr) -> io::Result<()>
 
 /// Removes a name and all below it. Goes into directories that nobody may write to, as their owner may.
 pub(super) fn remove(dir: impl AsFd, name: &OsStr) -> io::Result<()> {
-    match rustix::fs::unlinkat(&dir, name, AtFlags::empty()) {
+    let refused = match rustix::fs::unlinkat(&dir, name, AtFlags::empty()) {
         // Linux says EISDIR to a directory, POSIX EPERM.
-        Err(Errno::ISDIR | Errno::PERM) => {}
+        Err(errno @ (Errno::ISDIR | Errno::PERM)) => errno,
         Err(Errno::NOENT) => return Ok(()),
         done => return Ok(done?),
-    }
-    let inner = directory(&dir, name)?;
+    };
+    let inner = directory_after(refused, &dir, name)?;
     let mode = Facts::of(&inner)?.mode;
     if !mode.contains(Mode::RWXU) {
         rustix::fs::fchmod(&inner, mode | Mode::RWXU)?;
@@ -192,6 +192,17 @@ pub(super) fn remove(dir: impl AsFd, name: &OsStr) -> io::Result<()> {
         remove(&inner, &below)?;
     }
     remove_empty(dir, name)
+}
+
+/// What could not be unlinked, if that is since it is a directory. A file may be refused too (one that is immutable, or
+/// another's in a sticky directory): it is there, and the refusal is what there is to say.
+fn directory_after(refused: Errno, dir: impl AsFd, name: &OsStr) -> io::Result<OwnedFd> {
+    match directory(&dir, name) {
+        Err(error) if is_gone(&error) && Facts::at(&dir, name).is_ok_and(|facts| !facts.is_dir()) => {
+            Err(refused.into())
+        }
+        opened => opened,
+    }
 }
 
 /// Removes a directory, where it is empty.
@@ -206,4 +217,27 @@ pub(super) fn remove_empty(dir: impl AsFd, name: &OsStr) -> io::Result<()> {
 pub(super) fn is_gone(error: &io::Error) -> bool {
     let errno = error.raw_os_error();
     [Errno::NOENT, Errno::NOTDIR, Errno::LOOP].iter().any(|gone| errno == Some(gone.raw_os_error()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_may_not_be_unlinked_is_not_gone() {
+        let place = tempfile::tempdir().unwrap();
+        for name in ["file", "dir/below"] {
+            std::fs::create_dir_all(place.path().join(name).parent().unwrap()).unwrap();
+            std::fs::write(place.path().join(name), "x").unwrap();
+        }
+        std::os::unix::fs::symlink("dir", place.path().join("link")).unwrap();
+        let dir = root(place.path()).unwrap();
+        for name in ["file", "link"] {
+            let error = directory_after(Errno::PERM, &dir, OsStr::new(name)).unwrap_err();
+            assert!(!is_gone(&error), "{name}: {error}");
+            assert_eq!(error.raw_os_error(), Some(Errno::PERM.raw_os_error()), "{name}");
+        }
+        directory_after(Errno::PERM, &dir, OsStr::new("dir")).unwrap();
+        assert!(is_gone(&directory_after(Errno::ISDIR, &dir, OsStr::new("none")).unwrap_err()));
+    }
 }

@@ -80,7 +80,11 @@ pub(super) fn hand(root: &OwnedFd, entry: &Entry, taker: &mut impl Taker) -> Res
         return Err(Unsent::Busy);
     }
     match entry.form {
-        Form::Directory => directory(&held, taker),
+        // Whoever cleans up by other rules takes it away while it is read.
+        Form::Directory => directory(&held, taker).map_err(|why| match why {
+            Unsent::Read(ref error) if at::is_gone(error) => Unsent::Busy,
+            Unsent::Kind(_) | Unsent::Name { .. } | Unsent::Busy | Unsent::Stopped | Unsent::Read(_) => why,
+        }),
         Form::Archive => archive::hand(&File::from(held), taker),
     }
 }
@@ -159,4 +163,63 @@ fn piece(file: &File, offset: u64) -> io::Result<Bytes> {
     buffer.truncate(length);
     buffer.shrink_to_fit();
     Ok(buffer.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::please_dir::measure::Times;
+    use crate::please_dir::walk;
+    use std::fs;
+    use std::path::PathBuf;
+
+    /// Does something to the entry when it has got so far.
+    struct Meddler {
+        taken: usize,
+        meddle: Box<dyn Fn(usize)>,
+    }
+
+    impl Taker for Meddler {
+        fn check(&self, _: &str) -> Result<(), Unsent> {
+            Ok(())
+        }
+
+        fn take(&mut self, _: &str, _: Content) -> Result<(), Unsent> {
+            self.taken += 1;
+            (self.meddle)(self.taken);
+            Ok(())
+        }
+    }
+
+    /// What comes of an entry of three files to which this happens when the first has been read, and how many were taken.
+    fn meddled(meddle: impl Fn(PathBuf) + 'static) -> (Result<(), Unsent>, usize) {
+        let dir = tempfile::tempdir().unwrap();
+        let entry = dir.path().join("p/x/AAECAwQFBgcICQoLDA0ODxAREhM=");
+        fs::create_dir_all(entry.join("gen")).unwrap();
+        for name in ["a", "b", "gen/c"] {
+            fs::write(entry.join(name), name).unwrap();
+        }
+        let root = at::root(dir.path()).unwrap();
+        let planned = walk::read(&root, Times::Read).unwrap().entries.remove(0);
+        let meddle = move |taken| {
+            if taken == 1 {
+                meddle(entry.clone());
+            }
+        };
+        let mut taker = Meddler { taken: 0, meddle: Box::new(meddle) };
+        let done = hand(&root, &planned, &mut taker);
+        (done, taker.taken)
+    }
+
+    #[test]
+    fn an_entry_that_goes_while_it_is_read_is_in_use() {
+        let (done, taken) = meddled(|entry| fs::remove_dir_all(entry).unwrap());
+        assert!(matches!(done, Err(Unsent::Busy)), "{done:?}");
+        assert_eq!(taken, 1);
+        let (done, taken) = meddled(|entry| fs::remove_dir_all(entry.join("gen")).unwrap());
+        assert!(matches!(done, Err(Unsent::Busy)), "{done:?}");
+        assert_eq!(taken, 2);
+        let (done, taken) = meddled(|_| ());
+        assert!(matches!(done, Ok(())) && taken == 3, "{done:?}");
+    }
 }

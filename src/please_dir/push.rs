@@ -1,7 +1,8 @@
 //! `larder push --please-dir`: sends a directory cache's entries to a shared one, so that its first build is not the slowest.
 //!
 //! Entries that were used last go first. A few are under way at a time, each one's files one after the other; what is
-//! there already is not sent again. What the shared cache has is never removed, and the tree is only read.
+//! there already is not sent again, as far as that can be asked. What the shared cache has is never removed, and the tree
+//! is only read.
 
 use std::borrow::Cow;
 use std::io::Write;
@@ -21,6 +22,7 @@ use super::plan::Entry;
 use super::{Error, at, walk};
 use crate::client::{self, Artifacts, Content};
 use crate::domain::artifact::{ArtifactKey, EntryKey, OsName};
+use crate::domain::glob::is_glob;
 
 /// What is asked for.
 #[derive(Debug, Clone)]
@@ -198,7 +200,8 @@ async fn file_of(
     content: &Content,
     sent: &mut Sent,
 ) -> Result<(), client::Error> {
-    if artifacts.has(file).await? {
+    // A name with a `*` in it can be stored, but not asked for: the answer would be of the files that the glob takes.
+    if !is_glob(file.file()) && artifacts.has(file).await? {
         return Ok(());
     }
     if !what.dry_run {

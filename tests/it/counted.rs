@@ -1,9 +1,16 @@
 //! Promise: what a request costs in requests to the store. Counted on the wire, and the gateway's own counters agree.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
+
+use larder::metrics::Metrics;
+use larder::payload::{Body as Content, ByteRange, Want};
+use larder::store::{Key, Put, s3};
 
 use crate::faults::rig::{HASH, Patience, Rig, on_each};
+use crate::support::backends::servers;
 use crate::support::http::{Body, Pattern, bare, request, with_body};
+use crate::support::proxy::{Fault, FaultProxy, Seen};
 use crate::support::python::Distribution;
 
 const SMALL: Pattern = Pattern { seed: 1, length: 1000 };
@@ -105,6 +112,76 @@ async fn reads_cost_what_they_must() {
         rig.costs(range(&large, "bytes=1048576-"), 416, &[("GetObject", 1)]).await;
     })
     .await;
+}
+
+/// Where nothing can be compared, nothing is read that nobody asked for; a part and what is known of it are of one version.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_part_without_a_checksum_is_asked_for_as_such() {
+    for server in servers() {
+        let proxy = FaultProxy::start(server.endpoint.trim_start_matches("http://").parse().unwrap());
+        let mut config = server.config(&proxy.endpoint());
+        config.prefix = Some(format!("unchecked-{:016x}", fastrand::u64(..)).parse().unwrap());
+        // So that objects of more than one part have none, but from versitygw, which computes one of its own.
+        let far = if server.name == "versitygw" { 1 } else { 2 };
+        config.checksums = s3::Checksums::WhenRequired;
+        let mut direct = config.clone();
+        direct.endpoint = Some(server.endpoint.clone());
+        let store = server.store(config, Metrics::new()).await;
+        let direct = server.store(direct, Metrics::new()).await;
+        let key: Key = "x".parse().unwrap();
+        let (old, new) = (Pattern { seed: 1, length: 20 * MIB }, Pattern { seed: 2, length: 18 * MIB });
+        store.put(&key, old.bytes().into(), Put::default()).await.unwrap();
+        let get = async |range| {
+            let found = store.get(&key, &Want { range, ..Want::default() }).await.unwrap().unwrap();
+            let (meta, body) = (found.meta, found.body);
+            let (first, content) = match body {
+                Content::Part { first, content, .. } => (first, content),
+                Content::Whole(content) => (0, content),
+                Content::Unchanged | Content::Unsatisfiable => panic!("{meta:?}"),
+            };
+            (meta.size, first as usize, content.collect().await.unwrap())
+        };
+        for (range, first, length, requests) in [
+            (None, 0, 20 * MIB, 1),
+            (Some(ByteRange::Between(0, 9)), 0, 10, 1),
+            (Some(ByteRange::Between(1000, 2 * MIB)), 1000, 2 * MIB - 999, 1),
+            (Some(ByteRange::Between(12 * MIB, 12 * MIB + 99_999)), 12 * MIB, 100_000, far),
+            (Some(ByteRange::Suffix(10)), 20 * MIB - 10, 10, far),
+            (Some(ByteRange::From(19 * MIB)), 19 * MIB, MIB, far),
+        ] {
+            proxy.take_requests();
+            let (size, at, found) = get(range).await;
+            assert_eq!((size, at, found.len()), (20 * MIB, first as usize, length as usize), "{range:?}");
+            assert!(found == old.bytes().slice(at..at + found.len()), "{range:?}");
+            let expected = BTreeMap::from([("GetObject", requests)]);
+            assert_eq!(proxy.verbs(), expected, "{}: {range:?}", server.name);
+        }
+        if far == 1 {
+            continue;
+        }
+        // Replaced between the two requests: all is of the new one.
+        let part = |seen: &Seen| seen.headers.contains_key("range");
+        proxy.set_when(part, Fault::Latency(Duration::from_secs(1)), Some(1));
+        proxy.take_requests();
+        let replace = async {
+            proxy.until_seen(part).await;
+            direct.put(&key, new.bytes().into(), Put::default()).await.unwrap();
+        };
+        let ((size, at, found), ()) = tokio::join!(get(Some(ByteRange::Suffix(10))), replace);
+        assert_eq!((size, at), (new.length, 18 * MIB as usize - 10), "{}", server.name);
+        assert!(found == new.bytes().slice(at..), "{}", server.name);
+        assert_eq!(proxy.verbs(), BTreeMap::from([("GetObject", 4)]), "{}", server.name);
+        // Gone between them.
+        proxy.set_when(part, Fault::Latency(Duration::from_secs(1)), Some(1));
+        proxy.take_requests();
+        let remove = async {
+            proxy.until_seen(part).await;
+            direct.delete(std::slice::from_ref(&key)).await.unwrap();
+        };
+        let want = Want { range: Some(ByteRange::Suffix(10)), ..Want::default() };
+        let (found, ()) = tokio::join!(store.get(&key, &want), remove);
+        assert!(found.unwrap().is_none(), "{}", server.name);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -15,6 +15,7 @@ use larder::store::{BATCH, Key, Listed, Listing, Mode, Prefix, Put, PutError, St
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
+use crate::support::aloud;
 use crate::support::backends::backends;
 
 mod dir;
@@ -37,7 +38,10 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
 ];
 
 /// A place of its own in a backend.
+#[derive(Clone)]
 pub(crate) struct Place {
+    /// `dir`, or the server's name.
+    name: String,
     store: Store,
     root: Key,
 }
@@ -46,11 +50,11 @@ pub(crate) struct Place {
 pub(crate) async fn every(name: &str, law: impl AsyncFn(&Place)) {
     for backend in backends().await {
         if let Some((server, _, why)) = EXCEPTIONS.iter().find(|(s, l, _)| backend.name == *s && name == *l) {
-            eprintln!("EXCEPTION: {server} does not keep the law {name}: {why}");
+            aloud(&format!("EXCEPTION: {server} does not keep the law {name}: {why}"));
             continue;
         }
         let root = format!("laws/{name}-{:016x}", fastrand::u64(..)).parse().unwrap();
-        let place = Place { store: backend.store.clone(), root };
+        let place = Place { name: backend.name.clone(), store: backend.store.clone(), root };
         let held = timeout(LIMIT, law(&place)).await;
         assert!(held.is_ok(), "{name} on {}: took longer than {LIMIT:?}", backend.name);
         place.clear().await;

@@ -65,6 +65,14 @@ impl Drop for Background {
     }
 }
 
+/// Says what is left out or put up with to whoever runs the tests: past what the harness keeps to itself where a test
+/// passes.
+pub(crate) fn aloud(text: &str) {
+    use std::io::Write as _;
+    // Where nobody listens there is nobody to tell.
+    std::io::stderr().write_all(format!("\n*** {text} ***\n").as_bytes()).ok();
+}
+
 /// Any free port of the loopback interface.
 pub(crate) fn loopback() -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, 0))

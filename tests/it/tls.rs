@@ -2,6 +2,7 @@
 //! counts, and a certificate counts only byte for byte or by its authority.
 
 mod handshakes;
+mod pushing;
 mod rotation;
 mod starting;
 

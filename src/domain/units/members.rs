@@ -81,9 +81,11 @@ pub(in crate::domain) fn going_on(
 }
 
 /// What is to be looked at before anything is said.
-fn there(files: &[(ArtifactKey, Output)]) -> Vec<(ArtifactKey, Sha256Digest)> {
+fn there(files: &[(ArtifactKey, Output)]) -> Vec<(ArtifactKey, u64, Sha256Digest)> {
     let there = files.iter().filter_map(|(_, output)| match output {
-        Output::File { bytes: Source::There(file, Some(sha256)), .. } => Some((file.clone(), *sha256)),
+        Output::File { size, bytes: Source::There(file, Some(sha256)) } => {
+            Some((file.clone(), *size, *sha256))
+        }
         Output::File { .. } | Output::Link(_) => None,
     });
     there.collect()
@@ -91,8 +93,8 @@ fn there(files: &[(ArtifactKey, Output)]) -> Vec<(ArtifactKey, Sha256Digest)> {
 
 /// Whether each file that is not in the manifest is the one that the manifest tells of. One request a file, several at a
 /// time: once a part has been sent it is too late to say that there is nothing.
-async fn are_whole(store: &Store, there: Vec<(ArtifactKey, Sha256Digest)>) -> Result<bool, Error> {
-    let looks = there.into_iter().map(|(file, sha256)| is_whole(store.clone(), file, sha256));
+async fn are_whole(store: &Store, there: Vec<(ArtifactKey, u64, Sha256Digest)>) -> Result<bool, Error> {
+    let looks = there.into_iter().map(|(file, size, sha256)| is_whole(store.clone(), file, size, sha256));
     let mut looks = stream::iter(looks.collect::<Vec<_>>()).buffer_unordered(AT_ONCE);
     while let Some(whole) = looks.next().await {
         if !whole? {
@@ -102,8 +104,11 @@ async fn are_whole(store: &Store, there: Vec<(ArtifactKey, Sha256Digest)>) -> Re
     Ok(true)
 }
 
-async fn is_whole(store: Store, file: ArtifactKey, sha256: Sha256Digest) -> Result<bool, Error> {
+async fn is_whole(store: Store, file: ArtifactKey, size: u64, sha256: Sha256Digest) -> Result<bool, Error> {
     let Some(meta) = store.head(&layout::artifact(&file)).await? else { return Ok(false) };
+    if meta.size != size {
+        return Ok(false);
+    }
     if let Some(mark) = meta.mark {
         return Ok(mark == sha256.to_string());
     }

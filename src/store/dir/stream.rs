@@ -20,6 +20,8 @@ use crate::store::checksum::{Crc, Running};
 
 /// Bytes of a chunk.
 const CHUNK: usize = 256 * 1024;
+/// After so many bytes others have their turn: what is in the page cache is read, and thrown away, without ever waiting.
+const TURN: usize = 1 << 20;
 
 struct Reader {
     place: Arc<Place>,
@@ -32,6 +34,8 @@ struct Reader {
     kept: Option<Bytes>,
     check: Option<(Running, Crc)>,
     held: Option<Held>,
+    /// Bytes read since others had their turn.
+    turn: usize,
     /// The caller holds the budget's share.
     paid: bool,
 }
@@ -55,6 +59,7 @@ pub(super) fn content(
         kept: None,
         check: crc.map(|crc| (Running::new(), crc)),
         held: None,
+        turn: 0,
         paid,
     };
     Content::Stream(Box::pin(stream::unfold(Some(reader), |reader| async {
@@ -103,9 +108,14 @@ impl Reader {
         if self.held.is_none() && !self.paid {
             self.held = Some(self.place.budget.take(2 * CHUNK as u64).await);
         }
+        if self.turn >= TURN {
+            self.turn = 0;
+            tokio::task::yield_now().await;
+        }
         let size = usize::try_from(self.left.end - self.left.start).map_or(CHUNK, |left| left.min(CHUNK));
         let bytes = self.read(size).await?;
         self.left.start += size as u64;
+        self.turn += size;
         if let Some((running, crc)) = &mut self.check {
             running.update(&bytes);
             if self.left.is_empty() && running.finish() != *crc {

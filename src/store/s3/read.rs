@@ -8,8 +8,8 @@ use bytes::Bytes;
 use crc_fast::{CrcAlgorithm, Digest};
 use futures_util::future::{FutureExt as _, ready};
 use futures_util::stream;
-use headers::HeaderMapExt as _;
-use http::{HeaderMap, Method, Response};
+use headers::{ContentRange, HeaderMapExt as _};
+use http::{HeaderMap, Method, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use sha2::{Digest as _, Sha256};
 
@@ -20,11 +20,14 @@ use super::wire::{Call, Reply, Trouble};
 use crate::budget::Held;
 use crate::payload::{Body, Content, Meta, Object, ReadError, Want};
 use crate::store::SMALL;
-use crate::store::error::{Error, Op};
+use crate::store::error::{Error, Kind, Op};
 use crate::store::key::Key;
 
 /// What a stream of an object holds of the budget: the buffers of the two sockets it runs through.
 const STREAM: u64 = 256 * 1024;
+
+/// How often a part is asked for as such; of what changes each time, all is read.
+const AGAIN: usize = 2;
 
 /// User metadata that carries the checksum where the server keeps none (`--s3-checksums when-required`).
 pub(super) const META_CRC: &str = "x-amz-meta-larder-crc64nvme";
@@ -41,30 +44,76 @@ pub(super) fn about(crc: Option<String>, mark: Option<String>) -> Option<HashMap
 }
 
 impl S3 {
-    /// See [`crate::store::Store::get`]. One request. The bucket is never asked for a part: its checksum is of the whole, so the
-    /// whole is read, and the part cut out of it here.
+    /// See [`crate::store::Store::get`]. One request: the checksum is of the whole, so the whole is read, and a part cut out of
+    /// it here. Only where the answer says that there is no checksum, a part that lies further in is asked for by another
+    /// request, rather than to read, and throw away, all that is before it.
     pub(crate) async fn get(&self, key: &Key, want: &Want) -> Result<Option<Object>, Error> {
         if want.unless_any {
             let meta = self.head(key).await?;
             return Ok(meta.map(|meta| Object { meta, body: Body::Unchanged }));
         }
+        let mut again = AGAIN;
+        let (meta, part, mut reading) = loop {
+            let (meta, part, reading) = match self.open(key, want).await? {
+                None => return Ok(None),
+                Some(Opened::Ready(object)) => return Ok(Some(object)),
+                Some(Opened::Long { meta, part, reading }) => (meta, part, reading),
+            };
+            if again == 0 || !reading.is_far() {
+                break (meta, part, *reading);
+            }
+            again -= 1;
+            let wanted = reading.wanted.clone();
+            // Its connection goes with it: what is on its way is not waited for.
+            drop(reading);
+            if let Some(reading) = self.part(key, &meta.etag, wanted).await? {
+                break (meta, part, reading);
+            }
+        };
+        // Room for it is waited for now, when it keeps no other request of the bucket from its turn: who has room may be
+        // waiting for such a turn.
+        reading.held = if want.paid { None } else { Some(self.budget.take(STREAM).await) };
+        Ok(Some(Object { meta, body: body(part, stream(reading)) }))
+    }
+
+    async fn open(&self, key: &Key, want: &Want) -> Result<Option<Opened>, Error> {
         let mut call = Call::new(Op::Get, "get", Method::GET).header("x-amz-checksum-mode", "ENABLED");
         if let [known] = want.unless.as_slice() {
             call = call.header("if-none-match", &format!("\"{known}\""));
         }
-        let opened = match self.wire.send(key, call, |reply| self.found(key, want, reply).boxed()).await {
-            Err(error) if absent(&error) => return Ok(None),
-            opened => opened?,
+        match self.wire.send(key, call, |reply| self.found(key, want, reply).boxed()).await {
+            Err(error) if absent(&error) => Ok(None),
+            opened => opened.map(Some),
+        }
+    }
+
+    /// Asks for a part of exactly this version; `None` where there is another one by now, or none.
+    async fn part(&self, key: &Key, etag: &str, wanted: Range<u64>) -> Result<Option<Reading>, Error> {
+        let range = format!("bytes={}-{}", wanted.start, wanted.end.saturating_sub(1));
+        let call = Call::new(Op::Get, "get", Method::GET)
+            .header("range", &range)
+            .header("if-match", &format!("\"{etag}\""));
+        let answer = self.wire.send(key, call, |reply| ready(Ok(reply)).boxed()).await;
+        let response = match answer {
+            Ok(Reply { answer: Answer::Ok, response }) => response,
+            Ok(_) => return Ok(None),
+            Err(error) if gone(&error) => return Ok(None),
+            Err(error) => return Err(error),
         };
-        Ok(Some(match opened {
-            Opened::Ready(object) => object,
-            // Room for it is waited for now, when it keeps no other request of the bucket from its turn: who has room may be
-            // waiting for such a turn.
-            Opened::Long { meta, part, mut reading } => {
-                reading.held = if want.paid { None } else { Some(self.budget.take(STREAM).await) };
-                Object { meta, body: body(part, stream(*reading)) }
-            }
-        }))
+        // Who does not know conditions sends any version.
+        if self::etag(response.headers()) != etag {
+            return Ok(None);
+        }
+        let part = response.headers().typed_get::<ContentRange>().and_then(|range| range.bytes_range());
+        let at = match (response.status(), part) {
+            (StatusCode::PARTIAL_CONTENT, Some((first, _))) if first <= wanted.start => first,
+            // Who does not know ranges sends the whole.
+            (StatusCode::OK, _) => 0,
+            _ => return Err(Error::new(Kind::Unavailable, Op::Get, key, Trouble::Broken)),
+        };
+        let body = response.into_body();
+        let (length, check, idle, key) = (wanted.end, Check::None, self.wire.idle, key.clone());
+        Ok(Some(Reading { body, at, length, wanted, check, last: None, idle, key, held: None }))
     }
 
     async fn found(&self, key: &Key, want: &Want, reply: Reply) -> Result<Opened, Trouble> {
@@ -174,6 +223,11 @@ fn answer_of(error: &Error) -> Option<Answer> {
         | Trouble::Unsigned(_)
         | Trouble::Request(_) => None,
     }
+}
+
+/// Whether a failed call failed because there is no such object, or it has become shorter.
+fn gone(error: &Error) -> bool {
+    matches!(answer_of(error), Some(Answer::Absent | Answer::Unsatisfiable))
 }
 
 /// Whether a failed call failed because there is no such object.
@@ -286,6 +340,11 @@ struct Reading {
 }
 
 impl Reading {
+    /// Whether more would be read, for nothing, than another request costs.
+    fn is_far(&self) -> bool {
+        matches!(self.check, Check::None) && self.wanted.start > SMALL as u64
+    }
+
     /// The next chunk from the bucket, as far as it is wanted; `None` at the announced end.
     async fn pull(&mut self) -> Result<Option<Bytes>, Trouble> {
         loop {

@@ -22,7 +22,7 @@ use super::body::Chunks;
 use super::pool::{Broken, Flow, Pool};
 use super::sign::{Hash, Signer};
 use crate::metrics::Metrics;
-use crate::reach;
+use crate::reach::{self, Authorities};
 use crate::store::error::{Error, Kind, Op};
 use crate::store::key::Key;
 
@@ -158,7 +158,8 @@ impl Wire {
         let (Some(scheme), Some(authority)) = (base.scheme().cloned(), base.authority().cloned()) else {
             return Err(wrong("has no host"));
         };
-        let connector = reach::connector(scheme == Scheme::HTTPS, config.connect_timeout)
+        let authorities = if scheme == Scheme::HTTPS { Authorities::Machine } else { Authorities::None };
+        let connector = reach::connector(authorities, config.connect_timeout)
             .map_err(|error| Error::new(Kind::Denied, Op::Probe, "", error))?;
         let host = HeaderValue::from_str(authority.as_str()).map_err(|_| wrong("has an odd host"))?;
         let prefix = config.prefix.as_ref().map_or_else(String::new, |key| format!("{key}/"));

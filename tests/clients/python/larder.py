@@ -79,8 +79,13 @@ class Larder:
         )
         self._lines, self._told = [], threading.Condition()
         threading.Thread(target=self._read, daemon=True).start()
-        first = self._await(0, lambda line: "listen" in line)
-        self.address = first["listen"]
+        try:
+            self.address = self._await(0, lambda line: "listen" in line)["listen"]
+        except BaseException:
+            # Nobody else knows of it.
+            self.process.kill()
+            self.process.wait()
+            raise
 
     def _read(self):
         with self.log.open("w") as log:

@@ -1,5 +1,6 @@
 //! What only a directory store can be held to: the files are there for an operator to see, and to damage.
 
+use std::cell::Cell;
 use std::fs;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use tempfile::TempDir;
 use tokio::time::timeout;
 
 use super::{Body, Bytes, Listing, Place, Prefix, Store, Want, abandon, chunks, noise};
+use crate::support::aloud;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
 /// Sizes of objects that are read in one piece, and of such that are streamed.
@@ -29,7 +31,7 @@ fn yard(sync: dir::Sync) -> Yard {
     let (keep, budget, metrics) = (tempfile::tempdir().unwrap(), Budget::new(16 << 20), Metrics::new());
     let config = dir::Config { root: keep.path().join("not/yet/there"), sync, memory: 0 };
     let store = Store::dir(config, budget.clone(), metrics.clone()).unwrap();
-    Yard { keep, budget, metrics, at: Place { store, root: "top".parse().unwrap() } }
+    Yard { keep, budget, metrics, at: Place { name: "dir".to_owned(), store, root: "top".parse().unwrap() } }
 }
 
 impl Yard {
@@ -59,9 +61,44 @@ impl Yard {
 fn marked(yard: &Yard, name: &str) -> bool {
     let found = rustix::fs::getxattr(yard.path(name), "user.larder.crc64nvme", &mut [0; 64]);
     if found.is_err() {
-        eprintln!("SKIPPED: the temporary directory keeps no extended attributes");
+        aloud("SKIPPED: the temporary directory keeps no extended attributes");
     }
     found.is_ok()
+}
+
+/// What is in memory already is read without ever waiting: others have their turn meanwhile all the same, and who wants no
+/// more of it ends it.
+#[tokio::test]
+async fn reading_past_much_keeps_nobody_waiting() {
+    const MIB: usize = 1 << 20;
+    let yard = yard(dir::Sync::Never);
+    let bytes = noise(8 * MIB, 1);
+    yard.at.put("x", &bytes).await;
+    if !marked(&yard, "x") {
+        return;
+    }
+    let last = Want { range: Some(ByteRange::Suffix(10)), ..Want::default() };
+    let Body::Part { content, .. } = yard.at.object("x", &last).await.unwrap().body else {
+        panic!("no part")
+    };
+    let over = Cell::new(false);
+    let read = async {
+        let got = content.collect().await.unwrap();
+        over.set(true);
+        got
+    };
+    // Always ready, as a connection whose requests are all there.
+    let neighbour = async {
+        let mut turns = 0;
+        while !over.get() {
+            turns += 1;
+            tokio::task::yield_now().await;
+        }
+        turns
+    };
+    let (got, turns) = tokio::join!(read, neighbour);
+    assert_eq!(got, bytes.slice(bytes.len() - 10..));
+    assert!(turns >= 7, "{turns} turns while 8 MiB were read");
 }
 
 #[tokio::test]
@@ -351,7 +388,7 @@ async fn refusals_are_refusals() {
             yard.at.store.list(&Prefix::root(), Listing::default()).try_collect().await;
         assert_eq!(listed.unwrap_err().kind, Kind::Denied);
     } else {
-        eprintln!("SKIPPED: this user is refused nothing");
+        aloud("SKIPPED: this user is refused nothing");
     }
     fs::set_permissions(yard.path("d"), fs::Permissions::from_mode(0o755)).unwrap();
 }

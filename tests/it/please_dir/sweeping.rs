@@ -1,12 +1,13 @@
 //! `larder sweep --please-dir` and `larder cache_cleaner` on real trees.
 
 use std::fs::{self, File};
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 
 use rustix::fs::{FlockOperation, flock};
 use serde_json::Value;
 
 use super::tree::{Cache, hash, larder, last_line};
+use crate::support::{aloud, variable};
 
 const MIB: usize = 1 << 20;
 /// Two days.
@@ -204,7 +205,7 @@ fn files_with_several_names_count_once_and_go_with_the_last() {
 
 #[test]
 fn entries_that_nobody_may_write_to_go_like_others() {
-    let cache = Cache::new();
+    let cache = Cache::of_somebody();
     let path = format!("p/x/{}", hash(1));
     cache.directory(&path, &[("gen/deep/a", b"a"), ("b", b"b")], 100);
     for (name, mode) in
@@ -214,9 +215,42 @@ fn entries_that_nobody_may_write_to_go_like_others() {
         fs::set_permissions(place, fs::Permissions::from_mode(mode)).unwrap();
     }
     cache.sized(&format!("p/y/{}", hash(2)), MIB, 50);
+    cache.give();
+    // Nor does its owner go into it without ado.
+    let refused = cache.shell(&format!("rm -r '{}'", cache.path(&path).display()));
+    assert!(!refused.success());
     let total = cache.du();
     cache.swept(total, total - 1);
     assert_eq!(fs::read_dir(cache.path("p/x")).unwrap().count(), 0);
+}
+
+/// In a sticky directory nobody removes what is another's. Only root can make one with somebody else's files in it.
+#[test]
+fn what_may_not_be_removed_is_a_failure_and_is_counted() {
+    if !rustix::process::geteuid().is_root() {
+        assert!(variable("CI").is_none_or(|ci| ci != "true"), "root is required");
+        aloud("SKIPPED: files that another owns can be made by root only");
+        return;
+    }
+    let cache = Cache::of_somebody();
+    let paths = [1, 2].map(|number| format!("p/x/{}", hash(number)));
+    cache.sized(&paths[0], MIB, 100);
+    cache.sized(&paths[1], MIB, 50);
+    cache.give();
+    let (kept, file) = (cache.path(&paths[0]), cache.path(&paths[0]).join("out"));
+    chown(&kept, Some(0), Some(0)).unwrap();
+    chown(&file, Some(0), Some(0)).unwrap();
+    fs::set_permissions(&kept, fs::Permissions::from_mode(0o1777)).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).unwrap();
+    cache.age(&paths[0], 100);
+    let total = cache.du();
+    let output = cache.sweep(total, 1, &["--json"]);
+    let sum = last_line(&output, 1);
+    let counts = ["removed", "spared", "failed"].map(|name| sum[name].as_u64().unwrap());
+    assert_eq!(counts, [1, 0, 1], "{sum}");
+    assert_eq!(sum["after"].as_u64(), Some(cache.du()), "it takes its room still");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("cannot be removed") && stderr.contains(&hash(1)), "{stderr}");
 }
 
 #[test]

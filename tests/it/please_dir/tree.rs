@@ -1,14 +1,18 @@
 //! Directory caches of both generations, made as Please makes them.
 
 use std::fs::{self, File, FileTimes};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::lchown;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE;
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use rustix::io::{FdFlags, fcntl_setfd};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -19,14 +23,45 @@ pub(super) fn hash(number: u32) -> String {
     URL_SAFE.encode(bytes)
 }
 
+/// Nobody in particular, but not root.
+const SOMEBODY: u32 = 65534;
+
 /// A directory cache.
 pub(super) struct Cache {
     pub(super) dir: TempDir,
+    /// Whose it is, and who sweeps it, where that is not who runs the tests.
+    owner: Option<u32>,
 }
 
 impl Cache {
     pub(super) fn new() -> Self {
-        Self { dir: tempfile::tempdir().unwrap() }
+        Self { dir: tempfile::tempdir().unwrap(), owner: None }
+    }
+
+    /// One that is not root's, who may do everything; once it is laid out it is [given](Self::give) to its owner.
+    pub(super) fn of_somebody() -> Self {
+        Self { owner: rustix::process::geteuid().is_root().then_some(SOMEBODY), ..Self::new() }
+    }
+
+    /// Gives all of it to its owner.
+    pub(super) fn give(&self) {
+        if let Some(owner) = self.owner {
+            give(self.dir.path(), owner);
+        }
+    }
+
+    /// Runs a line of shell as the cache's owner.
+    pub(super) fn shell(&self, line: &str) -> ExitStatus {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", line]).stdin(Stdio::null()).stderr(Stdio::null());
+        self.as_owner(&mut command).status().unwrap()
+    }
+
+    fn as_owner<'c>(&self, command: &'c mut Command) -> &'c mut Command {
+        match self.owner {
+            Some(owner) => command.uid(owner).gid(owner),
+            None => command,
+        }
     }
 
     pub(super) fn path(&self, below: &str) -> PathBuf {
@@ -94,13 +129,28 @@ impl Cache {
     pub(super) fn sweep(&self, high: u64, low: u64, more: &[&str]) -> Output {
         let (high, low) = (high.to_string(), low.to_string());
         let marks = ["--high-water", &high, "--low-water", &low];
-        larder(&["sweep", "--please-dir"]).arg(self.dir.path()).args(marks).args(more).output().unwrap()
+        // Opened here, and inherited: it may lie where the cache's owner does not get to.
+        let binary = File::open(env!("CARGO_BIN_EXE_larder")).unwrap();
+        let mut command = larder(&["sweep", "--please-dir"]);
+        if self.owner.is_some() {
+            fcntl_setfd(&binary, FdFlags::empty()).unwrap();
+            command = Command::new(format!("/proc/self/fd/{}", binary.as_raw_fd()));
+            command.env_clear().args(["sweep", "--please-dir"]).stdin(Stdio::null());
+        }
+        self.as_owner(&mut command).arg(self.dir.path()).args(marks).args(more).output().unwrap()
     }
 
     /// The same, which ends well; its sum.
     #[track_caller]
     pub(super) fn swept(&self, high: u64, low: u64) -> Value {
         last_line(&self.sweep(high, low, &["--json"]), 0)
+    }
+}
+
+fn give(path: &Path, owner: u32) {
+    lchown(path, Some(owner), Some(owner)).unwrap();
+    if path.symlink_metadata().unwrap().is_dir() {
+        fs::read_dir(path).unwrap().for_each(|entry| give(&entry.unwrap().path(), owner));
     }
 }
 

@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
+use larder::store::Put;
+
 use crate::faults::rig::{Patience, Rig, on_each};
+use crate::support::http::bare;
 use crate::support::rpc::{At, Rpc};
 
 async fn costs(rig: &Rig, call: impl Future<Output = ()>, expected: &[(&'static str, usize)]) {
@@ -41,6 +45,30 @@ async fn calls_cost_what_they_must() {
         // One look at what is there, manifests and files each in a batch, and another look.
         let delete = async || rpc.delete(&at).await.unwrap();
         costs(rig, delete(), &[("ListObjectsV2", 2), ("DeleteObjects", 2)]).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_of_another_length_is_not_read() {
+    on_each(Patience::Long, async |rig| {
+        let (rpc, at) = (Rpc::over(rig.client.clone().over_h2()), At::new("t", 3));
+        rpc.store(&at, vec![at.file("gen/big", vec![1; 200_000])]).await.unwrap();
+        let path = format!("/{}/gen", at.path());
+        let key = format!("{}/gen/big", at.path()).parse().unwrap();
+        let reads = || rig.proxy.take_requests().iter().filter(|seen| seen.path().ends_with("/big")).count();
+        // Without a mark, as others store, its bytes are what tells.
+        for (length, byte, status, requests) in [
+            (200_000, 1, 200, ["HeadObject", "GetObject", "GetObject"].len()),
+            (200_000, 2, 404, ["HeadObject", "GetObject"].len()),
+            (199_999, 1, 404, ["HeadObject"].len()),
+        ] {
+            rig.direct.put(&key, Bytes::from(vec![byte; length]).into(), Put::default()).await.unwrap();
+            rig.proxy.take_requests();
+            rig.client.check(bare("GET", &path), status).await;
+            assert_eq!(reads(), requests, "{}: {length} bytes of {byte}", rig.name);
+        }
+        rpc.delete(&at).await.unwrap();
     })
     .await;
 }

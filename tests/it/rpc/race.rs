@@ -10,8 +10,10 @@ use tokio::task::JoinSet;
 
 use crate::faults::rig::{Patience, on_each};
 use crate::killed::Place;
+use crate::support::aloud;
 use crate::support::backends::servers;
 use crate::support::gateway::{Options, TestGateway, each};
+use crate::support::http::{Client, bare};
 use crate::support::proxy::Fault;
 use crate::support::rpc::{At, Refused, Rpc, UNAUTHENTICATED, UNAVAILABLE, retrieving};
 
@@ -39,44 +41,51 @@ pub(crate) fn is_whole(artifacts: &[Artifact]) {
     }
 }
 
-/// Stores, reads and deletes for a while. How many reads were hits, and which calls failed.
-async fn caller(
-    rpc: Rpc,
-    entries: Arc<Vec<At>>,
-    numbers: Arc<AtomicU64>,
-    seed: u64,
-) -> (usize, Vec<Refused>) {
+/// What came of a storm, or of one caller's part in it.
+#[derive(Debug, Default)]
+struct Storm {
+    calls: usize,
+    /// Reads that found something.
+    hits: usize,
+    /// How calls failed.
+    refused: Vec<Refused>,
+}
+
+/// Stores, reads and deletes for a while.
+async fn caller(rpc: Rpc, entries: Arc<Vec<At>>, numbers: Arc<AtomicU64>, seed: u64) -> Storm {
     let mut chance = fastrand::Rng::with_seed(seed);
-    let (mut hits, mut refused) = (0, Vec::new());
-    for _ in 0..CALLS {
+    let (mut done, until) = (Storm::default(), Instant::now() + STORM);
+    while done.calls < CALLS && Instant::now() < until {
+        done.calls += 1;
         let at = &entries[chance.usize(..entries.len())];
-        let done = match chance.u32(..10) {
+        let came = match chance.u32(..10) {
             0..4 => rpc.store(at, unit(at, numbers.fetch_add(1, Ordering::Relaxed))).await,
             4..9 => match rpc.retrieve(at, &[["", "gen", "gen/*"][chance.usize(..3)]]).await {
                 Ok(found) if found.is_empty() => Ok(()),
                 Ok(found) => {
                     is_whole(&found);
-                    hits += 1;
+                    done.hits += 1;
                     Ok(())
                 }
                 Err(error) => Err(error),
             },
             _ => rpc.delete(at).await,
         };
-        refused.extend(done.err());
+        done.refused.extend(came.err());
     }
-    (hits, refused)
+    done
 }
 
-async fn storm(rpc: &Rpc, entries: &Arc<Vec<At>>) -> (usize, Vec<Refused>) {
+async fn storm(rpc: &Rpc, entries: &Arc<Vec<At>>) -> Storm {
     let numbers = Arc::new(AtomicU64::new(1));
     let callers: JoinSet<_> = (0..CALLERS as u64)
         .map(|seed| caller(rpc.clone(), Arc::clone(entries), Arc::clone(&numbers), seed))
         .collect();
     let done = callers.join_all().await.into_iter();
-    done.fold((0, Vec::new()), |(hits, mut all), (more, refused)| {
-        all.extend(refused);
-        (hits + more, all)
+    done.fold(Storm::default(), |sum, part| Storm {
+        calls: sum.calls + part.calls,
+        hits: sum.hits + part.hits,
+        refused: [sum.refused, part.refused].concat(),
     })
 }
 
@@ -91,25 +100,49 @@ fn few() -> Arc<Vec<At>> {
 
 /// How long a storm may take. It takes seconds where the store answers.
 const STORM: Duration = Duration::from_secs(120);
+/// And how long until what is under way then has come to its end.
+const CALM: Duration = Duration::from_secs(180);
 
-/// A storm within its time. `None`, said aloud, where versitygw 1.8.0 leaves requests without an answer, as it was seen to do
-/// with everything else of the suite upon it: each of them then costs all its tries.
-async fn storm_in_time(rpc: &Rpc, entries: &Arc<Vec<At>>, name: &str) -> Option<(usize, Vec<Refused>)> {
-    let done = tokio::time::timeout(STORM, storm(rpc, entries)).await.ok();
-    assert!(done.is_some() || name == "versitygw", "{name} has not answered within {STORM:?}");
-    if done.is_none() {
-        eprintln!("EXCEPTION: versitygw has left requests without an answer; its storm was called off");
+/// How many calls of a storm a server refuses by its own fault.
+/// - MinIO over a single drive says 403 about once in some thousand puts whose directory a delete beside it has removed.
+/// - versitygw 1.8.0 leaves requests without an answer when it has the whole suite upon it: each costs all its tries.
+fn faults_of(server: &str) -> usize {
+    match server {
+        "minio" => CALLERS * CALLS / 100,
+        "versitygw" => CALLERS * CALLS / 10,
+        _ => 0,
+    }
+}
+
+fn is_no_answer(refused: &Refused) -> bool {
+    [UNAVAILABLE, -1].contains(&refused.code)
+}
+
+/// A storm in which no more fails than the store under it is known for. What it is known for is said aloud.
+async fn storm_over(name: &str, rpc: &Rpc, entries: &Arc<Vec<At>>) -> Storm {
+    let done = tokio::time::timeout(STORM + CALM, storm(rpc, entries)).await;
+    let done = done.unwrap_or_else(|_| panic!("{name} has not answered within {STORM:?} and {CALM:?}"));
+    let Storm { calls, hits, refused } = &done;
+    let said = format!("{name}: {calls} calls, {hits} hits, {} refused: {refused:?}", refused.len());
+    assert!(refused.iter().all(is_no_answer) && refused.len() <= faults_of(name), "{said}");
+    assert!(*calls == CALLERS * CALLS || name == "versitygw", "not done within {STORM:?}: {said}");
+    if !refused.is_empty() || *calls < CALLERS * CALLS {
+        aloud(&format!("EXCEPTION: {name} does not answer all of a storm: {said}"));
     }
     done
 }
 
-/// Asks again while the store does not answer: that is an error, and no lie.
-async fn patiently<T>(mut ask: impl AsyncFnMut() -> Result<T, Refused>) -> T {
-    for _ in 0..20 {
+/// The answer. A real server that does not answer is asked again in a while: that is an error, and no lie. A directory has
+/// no such excuse.
+async fn patiently<T>(real: bool, mut ask: impl AsyncFnMut() -> Result<T, Refused>) -> T {
+    let mut pause = Duration::from_millis(50);
+    for _ in 0..8 {
         match ask().await {
             Ok(answer) => return answer,
-            Err(refused) => assert!([UNAVAILABLE, -1].contains(&refused.code), "{refused:?}"),
+            Err(refused) => assert!(real && is_no_answer(&refused), "{refused:?}"),
         }
+        tokio::time::sleep(pause).await;
+        pause *= 2;
     }
     panic!("the store does not answer")
 }
@@ -118,16 +151,14 @@ async fn patiently<T>(mut ask: impl AsyncFnMut() -> Result<T, Refused>) -> T {
 async fn no_read_is_partial_or_mixed() {
     each(async |gateway| {
         let (rpc, entries) = (Rpc::new(gateway.addr()), few());
-        let Some((hits, refused)) = storm_in_time(&rpc, &entries, &gateway.name).await else { return };
+        let hits = storm_over(&gateway.name, &rpc, &entries).await.hits;
         let real = gateway.name != "dir";
-        let fair = |refused: &Refused| real && [UNAVAILABLE, -1].contains(&refused.code);
-        assert!(refused.iter().all(fair), "on {}: {refused:?}", gateway.name);
         assert!(hits > 0);
         // Whatever it came to: one more Store, and it is there.
         for at in entries.iter() {
-            patiently(async || rpc.store(at, unit(at, 0)).await).await;
-            is_whole(&patiently(async || rpc.retrieve(at, &[""]).await).await);
-            patiently(async || rpc.delete(at).await).await;
+            patiently(real, async || rpc.store(at, unit(at, 0)).await).await;
+            is_whole(&patiently(real, async || rpc.retrieve(at, &[""]).await).await);
+            patiently(real, async || rpc.delete(at).await).await;
         }
         eprintln!("rpc::race on {}: {hits} hits", gateway.name);
         assert_eq!(gateway.keys().await, [""; 0]);
@@ -170,13 +201,13 @@ async fn a_store_that_fails_now_and_then_is_an_error_not_a_miss() {
         let kept = At::new("kept", 9);
         rpc.store(&kept, unit(&kept, 7)).await.unwrap();
         rig.proxy.set(Fault::OneIn { n: 20, seed: 5 });
-        let (hits, refused) = storm(&rpc, &entries).await;
-        assert!(refused.iter().all(|refused| [UNAVAILABLE, -1].contains(&refused.code)), "{refused:?}");
+        let Storm { hits, refused, .. } = storm(&rpc, &entries).await;
+        assert!(refused.iter().all(is_no_answer), "{refused:?}");
         // What is there, and nobody touches, is never missed.
         for _ in 0..40 {
             match rpc.retrieve(&kept, &[""]).await {
                 Ok(found) => is_whole(&found),
-                Err(refused) => assert!([UNAVAILABLE, -1].contains(&refused.code), "{refused:?}"),
+                Err(refused) => assert!(is_no_answer(&refused), "{refused:?}"),
             }
         }
         rig.proxy.set(Fault::Pass);
@@ -297,28 +328,30 @@ async fn killed(place: Place) {
         tokio::join!(work, dies);
     }
     assert!(acknowledged.len() < STORES as usize, "some met a death");
-    let larder = place.serve("1ms");
-    let (rpc, http) = (Rpc::new(larder.addr()), crate::support::http::Client::new(larder.addr()));
+    let (larder, real) = (place.serve("1ms"), matches!(place, Place::S3(..)));
+    let (rpc, http) = (Rpc::new(larder.addr()), Client::new(larder.addr()));
     for n in 0..STORES {
         let at = entry(n);
-        let found = patiently(async || rpc.retrieve(&at, &[""]).await).await;
+        let found = patiently(real, async || rpc.retrieve(&at, &[""]).await).await;
         if acknowledged.contains(&n) || !found.is_empty() {
             is_whole(&found);
         }
-        let over_http = http.send(crate::support::http::bare("GET", &format!("/{}", at.path()))).await;
-        assert!(
-            over_http.status == 503 || (over_http.status == 200) != found.is_empty(),
-            "{n}: {}",
-            over_http.status
-        );
+        let over_http = patiently(real, async || {
+            let answer = http.send(bare("GET", &format!("/{}", at.path()))).await;
+            match answer.status.as_u16() {
+                503 => Err(Refused { code: UNAVAILABLE, message: answer.text() }),
+                status => Ok(status),
+            }
+        });
+        assert_eq!(over_http.await, if found.is_empty() { 404 } else { 200 }, "{n}");
         if found.is_empty() {
             // A later Store leaves no orphan.
-            patiently(async || rpc.store(&at, unit(&at, n)).await).await;
-            is_whole(&patiently(async || rpc.retrieve(&at, &[""]).await).await);
+            patiently(real, async || rpc.store(&at, unit(&at, n)).await).await;
+            is_whole(&patiently(real, async || rpc.retrieve(&at, &[""]).await).await);
         }
     }
     eprintln!("rpc::race: {} of {STORES} Stores acknowledged", acknowledged.len());
-    patiently(async || rpc.delete_everything().await).await;
+    patiently(real, async || rpc.delete_everything().await).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,7 +7,7 @@ use larder::budget::Budget;
 use larder::metrics::Metrics;
 use larder::store::{Store, dir, s3};
 
-use super::variable;
+use super::{aloud, variable};
 
 /// Budget of a test's store, in bytes.
 const BUDGET: u64 = 64 << 20;
@@ -51,9 +51,7 @@ pub(crate) fn servers() -> Vec<S3Server> {
     static SAID: Once = Once::new();
     match variable("LARDER_TEST_S3").as_deref() {
         Some("none") => {
-            SAID.call_once(|| {
-                eprintln!("\n*** LEFT OUT, as LARDER_TEST_S3=none asks: all tests over S3 ***\n")
-            });
+            SAID.call_once(|| aloud("LEFT OUT, as LARDER_TEST_S3=none asks: all tests over S3"));
             Vec::new()
         }
         Some(list) => list.split(';').map(str::trim).filter(|entry| !entry.is_empty()).map(parse).collect(),
@@ -62,9 +60,7 @@ pub(crate) fn servers() -> Vec<S3Server> {
             let required = ci || variable("LARDER_TEST_S3_REQUIRED").is_some();
             assert!(!required, "S3 servers are required, and LARDER_TEST_S3 names none");
             SAID.call_once(|| {
-                eprintln!(
-                    "\n*** SKIPPED: all tests over S3. Run `scripts/s3-servers run -- cargo test` ***\n"
-                );
+                aloud("SKIPPED: all tests over S3. Run `scripts/s3-servers run -- cargo test`")
             });
             Vec::new()
         }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Once;
 
-use super::variable;
+use super::{aloud, variable};
 
 /// A directory of certificates `NAME.pem` and their keys `NAME.key`.
 #[derive(Debug)]
@@ -29,9 +29,7 @@ impl Certs {
         if !found {
             let ci = variable("CI").is_some_and(|ci| ci == "true");
             assert!(!ci, "openssl is required, and not on this machine");
-            SAID.call_once(|| {
-                eprintln!("\n*** SKIPPED: all tests over TLS. Install the command openssl ***\n")
-            });
+            SAID.call_once(|| aloud("SKIPPED: all tests over TLS. Install the command openssl"));
             return None;
         }
         Some(Self(tempfile::tempdir().expect("a temporary directory")))

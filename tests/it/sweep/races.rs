@@ -1,6 +1,8 @@
 //! Beside a sweep others read, write, sweep and die: no entry is ever seen in part, none that was used since is lost.
 
-use std::process::{Command, Stdio};
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
@@ -10,6 +12,7 @@ use larder::domain::{Gateway, Wheels, layout};
 use larder::payload::{Body, Want};
 use larder::store::{Key, Put, Store};
 use larder::sweep::{Counters, sweep};
+use serde_json::Value;
 
 use super::counted::{on_each, unit};
 use super::{bucket, date, everywhere, lay, marks, place, swept};
@@ -203,10 +206,39 @@ fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_larder"));
     command
         .env_clear()
-        .args(["sweep", "--high-water", "0", "--low-water", "0", "--min-age", "0s"])
+        .args(["sweep", "--high-water", "0", "--low-water", "0", "--min-age", "0s", "--json"])
         .args(args);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
+}
+
+/// Kills it. Whether that was its death, and not an end that it had come to by itself.
+#[track_caller]
+fn kill(mut child: Child) -> bool {
+    child.kill().unwrap();
+    let output = child.wait_with_output().unwrap();
+    match output.status.signal() {
+        Some(signal) => assert_eq!(signal, 9),
+        None => drop(sum(&output)),
+    }
+    output.status.signal().is_some()
+}
+
+/// What a sweep says of itself that came to its end, and left no more than there may be: or, where others store beside it, what
+/// they did.
+#[track_caller]
+fn sum(output: &Output) -> Value {
+    let (text, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let sum: Value = serde_json::from_str(&text).unwrap_or_else(|_| panic!("{}: {stderr}", output.status));
+    let code = if sum["reached"] == true { 0 } else { 1 };
+    assert_eq!((output.status.code(), sum["failed"].as_u64()), (Some(code), Some(0)), "{sum}: {stderr}");
+    sum
+}
+
+/// How many files a directory has below it.
+fn files(dir: &Path) -> usize {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok);
+    entries.map(|entry| if entry.path().is_dir() { files(&entry.path()) } else { 1 }).sum()
 }
 
 /// Dies again and again at any moment; what is left is whole or a miss, and the next one finishes.
@@ -219,20 +251,27 @@ async fn over_a_directory_a_killed_sweep_harms_nothing() {
     }
     let mut chance = fastrand::Rng::with_seed(20_261_122);
     let store = at.root().to_str().unwrap();
-    let mut died = 0;
-    for _ in 0..8 {
+    let (mut died, mut worked) = (0, 0);
+    for round in 0..8 {
+        let before = files(at.root());
         let mut child = command(&["--store", store]).spawn().unwrap();
+        // Half of them once they have begun to remove.
+        while round % 2 == 1 && files(at.root()) == before && child.try_wait().unwrap().is_none() {
+            tokio::task::yield_now().await;
+        }
         // How far it comes until then is the machine's affair.
         tokio::time::sleep(Duration::from_millis(chance.u64(1..60))).await;
-        child.kill().unwrap();
-        died += i32::from(!child.wait().unwrap().success());
+        let killed = kill(child);
+        died += u32::from(killed);
+        worked += u32::from(killed && files(at.root()) < before);
         for entry in &entries {
             is_there(&at.store, entry).await;
         }
     }
     let done = swept(&at.store, marks(0, 0)).await.unwrap();
-    eprintln!("sweep::races: {died} sweeps died, {} objects were left", done.seen.objects);
+    eprintln!("sweep::races: {died} sweeps died, {worked} at work, {} objects were left", done.seen.objects);
     assert!(done.reached && died > 0);
+    assert!(worked > 0, "none was at work");
 }
 
 /// Dies when the manifests are gone and the files are not.
@@ -247,7 +286,7 @@ async fn over_a_bucket_a_killed_sweep_leaves_misses() {
         proxy.set_when(deletes, Fault::Pass, Some(1));
         proxy.set_when(deletes, Fault::Hang, None);
         let store = format!("s3://{}/{name}", server.bucket);
-        let mut child = command(&["--store", &store, "--s3-endpoint", &proxy.endpoint()])
+        let child = command(&["--store", &store, "--s3-endpoint", &proxy.endpoint()])
             .env("AWS_ACCESS_KEY_ID", &server.key)
             .env("AWS_SECRET_ACCESS_KEY", &server.secret)
             .spawn()
@@ -257,8 +296,7 @@ async fn over_a_bucket_a_killed_sweep_leaves_misses() {
             proxy.verbs().get("DeleteObjects").is_some_and(|count| *count >= 2)
         })
         .await;
-        child.kill().unwrap();
-        child.wait().unwrap();
+        assert!(kill(child), "{}: it has ended by itself", server.name);
         for entry in &entries {
             assert!(!is_there(&direct, entry).await, "{}: {entry}", server.name);
         }
@@ -280,14 +318,20 @@ async fn stores_beside_a_sweep_are_whole() {
     let Place::Dir(root) = &gone else { unreachable!("a directory") };
     let root = root.path().to_str().unwrap();
     let at = At::new("beside", 1);
-    for round in 0..20 {
+    let (mut removed, mut round) = (0, 0);
+    // Until one has met something that it could take.
+    while round < 20 || (removed == 0 && round < 200) {
+        round += 1;
         rpc.store(&at, race::unit(&at, round)).await.unwrap();
-        let mut child = command(&["--store", root]).spawn().unwrap();
-        rpc.store(&at, race::unit(&at, round + 100)).await.unwrap();
-        tokio::task::spawn_blocking(move || child.wait().unwrap()).await.unwrap();
+        let child = command(&["--store", root]).spawn().unwrap();
+        rpc.store(&at, race::unit(&at, round + 1000)).await.unwrap();
+        let output = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap()).await.unwrap();
+        removed += sum(&output)["removed"]["objects"].as_u64().unwrap();
         let found = rpc.retrieve(&at, &[""]).await.unwrap();
         if !found.is_empty() {
             race::is_whole(&found);
         }
     }
+    eprintln!("sweep::races: {removed} objects removed in {round} rounds");
+    assert!(removed > 0, "none of the sweeps removed anything");
 }
