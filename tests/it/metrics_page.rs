@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use larder::metrics::{Handshake, Metrics, Outcome, Protocol, Verb};
+use larder::metrics::{Handshake, Metrics, Outcome, Protocol, Refreshed, Verb};
 
 use crate::support::variable;
 
@@ -140,6 +140,7 @@ fn every_metric() -> Metrics {
     metrics.send(Protocol::Artifact, Verb::Get, 1);
     metrics.call("get", "ok");
     metrics.handshake(Handshake::Done);
+    metrics.refresh(Refreshed::Done);
     metrics
 }
 
@@ -156,7 +157,7 @@ fn series(metric: &Described) -> String {
 
 fn generated() -> String {
     let page = every_metric().page();
-    let structs = ["RequestLabels", "VerbLabels", "CallLabels", "HandshakeLabels"];
+    let structs = ["RequestLabels", "VerbLabels", "CallLabels", "HandshakeLabels", "RefreshLabels"];
     let mut text = HEAD.to_owned();
     for metric in described(&page) {
         writeln!(text, "## `{}`\n\n{}\n", metric.name, metric.help).unwrap();
