@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 
 use crate::payload::{BodyError, ReadError};
 use crate::store::{self, PutError, Store};
+use refresh::Refresh;
 use wheels::folder::Folder;
 
 pub mod artifact;
@@ -19,6 +20,7 @@ pub mod layout;
 pub mod manifest;
 pub mod please;
 pub mod reads;
+pub mod refresh;
 pub mod units;
 pub mod wheels;
 pub mod writes;
@@ -33,6 +35,7 @@ pub struct Gateway {
     large: Arc<Semaphore>,
     wheels: Wheels,
     folder: Option<Arc<Folder>>,
+    refresh: Refresh,
 }
 
 /// What operators decide of the wheel cache.
@@ -49,6 +52,7 @@ pub struct Wheels {
 pub struct Reads {
     store: Store,
     folder: Option<Arc<Folder>>,
+    refresh: Refresh,
 }
 
 /// The verbs of writers.
@@ -58,6 +62,7 @@ pub struct Writes {
     large: Arc<Semaphore>,
     wheels: Wheels,
     folder: Option<Arc<Folder>>,
+    refresh: Refresh,
 }
 
 /// The verbs of admins.
@@ -68,15 +73,20 @@ pub struct Erases {
 }
 
 impl Gateway {
-    /// The service over a store.
+    /// The service over a store. Uses leave things as old as they are.
     pub fn new(store: Store, wheels: Wheels) -> Self {
         let folder = wheels.folder.then(|| Arc::new(Folder::new(store.clone())));
-        Self { store, large: Arc::new(Semaphore::new(LARGE)), wheels, folder }
+        Self { store, large: Arc::new(Semaphore::new(LARGE)), wheels, folder, refresh: Refresh::default() }
+    }
+
+    /// The same service, where uses of what is old are told.
+    pub fn refreshing(self, refresh: Refresh) -> Self {
+        Self { refresh, ..self }
     }
 
     /// The verbs of readers.
     pub fn reads(&self) -> Reads {
-        Reads { store: self.store.clone(), folder: self.folder.clone() }
+        Reads { store: self.store.clone(), folder: self.folder.clone(), refresh: self.refresh.clone() }
     }
 
     /// The verbs of writers.
@@ -86,6 +96,7 @@ impl Gateway {
             large: Arc::clone(&self.large),
             wheels: self.wheels,
             folder: self.folder.clone(),
+            refresh: self.refresh.clone(),
         }
     }
 

@@ -21,13 +21,13 @@
 //!
 //! ## Invariants
 //! - **No state.** Nothing outlives a request but what is in the store; what is remembered (passwords that were right,
-//!   names that were directories) only saves time.
+//!   names that were directories, what was refreshed lately) only saves time.
 //! - **Only "no such key" is a miss.** Every other failure of the store is an error on the wire.
 //! - **A 2xx to a write leaves after the commit.** An upload that broke leaves nothing.
 //! - **Bytes are checked** on their way in against declared digests, on their way out against the stored checksum, before
 //!   the last of them leaves.
 //! - **Memory follows requests, never objects**: bodies stream within one [`budget`].
-//! - **Absent on purpose:** locks, leaders, queues, a disk cache, a database.
+//! - **Absent on purpose:** locks, leaders, queues that outlive a process, a disk cache, a database.
 //!
 //! ## One request, walked
 //! `GET /artifact/linux_amd64/src/core/core/{hash}/core.a`: [`server`] accepts and hands hyper's request to

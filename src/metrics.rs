@@ -100,6 +100,21 @@ pub enum Handshake {
     Slow,
 }
 
+/// What came of making young what was used and is old.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refreshed {
+    /// It is as young as if it had just been stored.
+    Done,
+    /// Another gateway had done it, or it was stored anew.
+    Young,
+    /// It is not there any more.
+    Gone,
+    /// The store failed or refused, or copies move no dates there.
+    Failed,
+    /// Too many waited already, or nothing is tried for a while because the store refuses.
+    Dropped,
+}
+
 impl Protocol {
     /// Its label.
     pub const fn name(self) -> &'static str {
@@ -140,6 +155,19 @@ impl Handshake {
             Self::Closed => "closed",
             Self::Failed => "failed",
             Self::Slow => "slow",
+        }
+    }
+}
+
+impl Refreshed {
+    /// Its label.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Young => "young",
+            Self::Gone => "gone",
+            Self::Failed => "failed",
+            Self::Dropped => "dropped",
         }
     }
 }
@@ -198,6 +226,13 @@ pub struct HandshakeLabels {
     pub result: &'static str,
 }
 
+/// Labels of a refresh.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RefreshLabels {
+    /// [`Refreshed::name`].
+    pub outcome: &'static str,
+}
+
 /// All of Larder's metrics. Clones are the same counters.
 #[derive(Clone)]
 pub struct Metrics(Arc<Registered>);
@@ -231,18 +266,30 @@ pub struct Registered {
     pub connections: Gauge,
     /// TLS handshakes.
     pub handshakes: Family<HandshakeLabels, Counter>,
+    /// Refreshes of what was used.
+    pub refreshes: Family<RefreshLabels, Counter>,
     /// 1 while the store answers.
     pub ready: Gauge,
     /// What `larder sweep --every` did.
     pub sweeps: Sweeps,
 }
 
+/// A registered family of counters.
+fn counted<L>(registry: &mut Registry, name: &str, help: &str) -> Family<L, Counter>
+where
+    L: Clone + fmt::Debug + Eq + std::hash::Hash + EncodeLabelSet + Send + Sync + 'static,
+{
+    let family = Family::default();
+    registry.register(name, help, family.clone());
+    family
+}
+
 impl Metrics {
     /// A fresh set, all zero.
     pub fn new() -> Self {
         let mut registry = Registry::with_prefix("larder");
-        let requests = Family::default();
-        registry.register("requests", "Requests answered, by protocol, verb and outcome", requests.clone());
+        let help = "Requests answered, by protocol, verb and outcome";
+        let requests = counted(&mut registry, "requests", help);
         let latency: Family<VerbLabels, Histogram, fn() -> Histogram> =
             Family::new_with_constructor(|| Histogram::new(LATENCY));
         registry.register_with_unit(
@@ -255,12 +302,8 @@ impl Metrics {
         registry.register_with_unit("received", "Bytes of request bodies", Unit::Bytes, received.clone());
         let sent = Family::default();
         registry.register_with_unit("sent", "Bytes of response bodies", Unit::Bytes, sent.clone());
-        let calls = Family::default();
-        registry.register(
-            "store_requests",
-            "Requests to the store, retries included, by the store's verb and outcome",
-            calls.clone(),
-        );
+        let help = "Requests to the store, retries included, by the store's verb and outcome";
+        let calls = counted(&mut registry, "store_requests", help);
         let inflight = Gauge::default();
         registry.register_with_unit(
             "inflight",
@@ -270,8 +313,9 @@ impl Metrics {
         );
         let connections = Gauge::default();
         registry.register("connections", "Open connections", connections.clone());
-        let handshakes = Family::default();
-        registry.register("tls_handshakes", "TLS handshakes, by what came of them", handshakes.clone());
+        let handshakes = counted(&mut registry, "tls_handshakes", "TLS handshakes, by what came of them");
+        let help = "Entries that were made young because they were used, by what came of it";
+        let refreshes = counted(&mut registry, "refreshes", help);
         let ready = Gauge::default();
         registry.register("ready", "1 while the store answers, else 0", ready.clone());
         Self(Arc::new(Registered {
@@ -286,6 +330,7 @@ impl Metrics {
             inflight,
             connections,
             handshakes,
+            refreshes,
             ready,
         }))
     }
@@ -329,6 +374,11 @@ impl Metrics {
     /// Counts a TLS handshake that is over.
     pub fn handshake(&self, handshake: Handshake) {
         self.handshakes.get_or_create(&HandshakeLabels { result: handshake.name() }).inc();
+    }
+
+    /// Counts a refresh that is over, or was not begun.
+    pub fn refresh(&self, came: Refreshed) {
+        self.refreshes.get_or_create(&RefreshLabels { outcome: came.name() }).inc();
     }
 
     /// How many requests of this verb the store was sent, whatever came of them.

@@ -12,6 +12,7 @@ use tracing::{info, warn};
 
 use crate::budget::Budget;
 use crate::config::{Anonymous, ClientCerts, Config, Lists, TlsConfig};
+use crate::domain::refresh::{Ages, Refresh};
 use crate::domain::{Gateway, Wheels, layout};
 use crate::front::auth::certificates::{Certificates, Roles};
 use crate::front::auth::groups::Groups;
@@ -104,7 +105,8 @@ pub async fn serve(config: Config) -> Result<(), Error> {
     });
 
     let wheels = Wheels { linux_tags: config.allow_linux_tags, folder: config.folder };
-    let gateway = Gateway::new(store.clone(), wheels);
+    let refresh = refresh(&config, &store, &metrics, &side, drain.clone());
+    let gateway = Gateway::new(store.clone(), wheels).refreshing(refresh);
     let guarded = Guarded::new(gateway, gate);
     let app = app(&config, guarded, budget, health, metrics);
     let protocols = if config.folder { Protocols::Python } else { Protocols::All };
@@ -161,6 +163,23 @@ impl Side<'_> {
     fn start<T: Send + 'static>(&self, job: impl Future<Output = T> + Send + 'static) {
         self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(job));
     }
+}
+
+/// Makes young what is used, until the drain begins. Not where a folder is served as it is: its files are somebody else's.
+fn refresh(config: &Config, store: &Store, metrics: &Metrics, side: &Side<'_>, drain: Drain) -> Refresh {
+    let Some(part) = config.refresh.filter(|_| !config.folder) else { return Refresh::default() };
+    let expiry = &config.expiry;
+    let [artifacts, please, shared, built] = [expiry.artifacts, expiry.please, expiry.wheels, expiry.built]
+        .map(|life| life.map(|life| part.of(life)));
+    let ages = Ages { artifacts, please, shared, built };
+    let (refresh, workers) = Refresh::new(store.clone(), ages, metrics.clone());
+    side.start(async move {
+        tokio::select! {
+            () = workers.run() => {}
+            () = drain.begun() => {}
+        }
+    });
+    refresh
 }
 
 /// The service, within its limits.

@@ -68,6 +68,19 @@ pub enum Stored {
     Exists,
 }
 
+/// What came of making an object young.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Touched {
+    /// It is as young as if it had just been stored.
+    Done,
+    /// It was young enough, or was stored anew meanwhile.
+    Young,
+    /// It is not there.
+    Gone,
+    /// It is as old as before, though nothing failed: this store does not move the date of what is copied onto itself.
+    Unmoved,
+}
+
 /// What to list.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Listing {
@@ -189,9 +202,19 @@ impl Store {
 
     /// Makes an object as young as if it had just been stored. `false` where there is none.
     pub async fn touch(&self, key: &Key) -> Result<bool, Error> {
+        Ok(self.touch_older(key, None).await? != Touched::Gone)
+    }
+
+    /// As [`Store::touch`], if the object was stored or refreshed before this time. Never brings back an object that was
+    /// replaced or removed meanwhile.
+    pub async fn refresh(&self, key: &Key, before: SystemTime) -> Result<Touched, Error> {
+        self.touch_older(key, Some(before)).await
+    }
+
+    async fn touch_older(&self, key: &Key, before: Option<SystemTime>) -> Result<Touched, Error> {
         match &*self.backend {
-            Backend::Dir(dir) => dir.touch(key).await,
-            Backend::S3(s3) => s3.touch(key).await,
+            Backend::Dir(dir) => dir.touch(key, before).await,
+            Backend::S3(s3) => s3.touch(key, before).await,
         }
     }
 

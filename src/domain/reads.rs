@@ -1,5 +1,7 @@
 //! What readers may do: single objects, and the files of an entry as one answer.
 
+use std::time::SystemTime;
+
 use futures_util::future::ready;
 use futures_util::stream::{self, BoxStream, Stream, StreamExt as _, TryStreamExt as _};
 use tokio::task::JoinSet;
@@ -8,6 +10,7 @@ use super::artifact::{ArtifactKey, EntryKey};
 use super::glob::Glob;
 use super::layout::{self, Stored};
 use super::please::CacheHash;
+use super::refresh::{Place, Unit};
 use super::units::{self, fetch::Trouble};
 use super::{Error, Fault, Reads};
 use crate::payload::{Body, Content, Meta, Object, ReadError, Want};
@@ -85,14 +88,19 @@ impl Selection {
 impl Reads {
     /// One entry of Please v14 and later. One request to the store.
     pub async fn please(&self, hash: &CacheHash, want: &Want) -> Result<Option<Object>, Error> {
-        Ok(self.store.get(&layout::please(hash), want).await?)
+        let object = self.store.get(&layout::please(hash), want).await?;
+        if let Some(object) = &object {
+            self.refresh.read(Place::Please, object, || Unit::Please(hash.clone()));
+        }
+        Ok(object)
     }
 
     /// About one entry of Please v14 and later. One request to the store, two for a miss.
     pub async fn please_meta(&self, hash: &CacheHash) -> Result<Option<Meta>, Error> {
         let meta = self.store.head(&layout::please(hash)).await?;
-        if meta.is_none() {
-            self.store.confirm_absence().await?;
+        match &meta {
+            Some(meta) => self.refresh.used(Place::Please, meta.modified, || Unit::Please(hash.clone())),
+            None => self.store.confirm_absence().await?,
         }
         Ok(meta)
     }
@@ -101,32 +109,53 @@ impl Reads {
     /// the unit's manifest says so.
     pub async fn artifact(&self, file: &ArtifactKey, want: &Want) -> Result<Option<Object>, Error> {
         let object = self.store.get(&layout::artifact(file), want).await?;
-        match object.as_ref().and_then(|object| object.meta.mark.as_deref()) {
-            Some(mark) if !units::holds(&self.store, file, mark).await? => Ok(None),
-            Some(_) | None => Ok(object),
+        if let Some(mark) = object.as_ref().and_then(|object| object.meta.mark.as_deref())
+            && !units::holds(self, file, mark).await?
+        {
+            return Ok(None);
         }
+        if let Some(object) = &object {
+            self.refresh.read(Place::Artifacts, object, || Unit::Entry(file.entry()));
+        }
+        Ok(object)
     }
 
     /// About one file of an entry. Requests as for [`Reads::artifact`]. Where it is absent, ask [`Reads::any`]: the name
     /// may be a directory's.
     pub async fn artifact_meta(&self, file: &ArtifactKey) -> Result<Option<Meta>, Error> {
         let meta = self.store.head(&layout::artifact(file)).await?;
-        match meta.as_ref().and_then(|meta| meta.mark.as_deref()) {
-            Some(mark) if !units::holds(&self.store, file, mark).await? => Ok(None),
-            Some(_) | None => Ok(meta),
+        if let Some(mark) = meta.as_ref().and_then(|meta| meta.mark.as_deref())
+            && !units::holds(self, file, mark).await?
+        {
+            return Ok(None);
         }
+        if let Some(meta) = &meta {
+            self.used(file, meta.modified);
+        }
+        Ok(meta)
+    }
+
+    /// A file of an entry was found, of this date.
+    pub(super) fn used(&self, file: &ArtifactKey, modified: SystemTime) {
+        self.refresh.used(Place::Artifacts, modified, || Unit::Entry(file.entry()));
+    }
+
+    /// An entry's manifest was found, and what was wanted of it.
+    pub(super) fn used_unit(&self, entry: &EntryKey, modified: SystemTime) {
+        self.refresh.used(Place::Artifacts, modified, || Unit::Entry(entry.clone()));
     }
 
     /// Whether a selection takes any file. Up to three requests to the store, one where nothing is found.
     pub async fn any(&self, selection: &Selection) -> Result<bool, Error> {
         let mut found = find(&self.store, selection.clone());
         let Some(first) = found.try_next().await? else { return Ok(false) };
-        if let Some(unit) = units::members::selected(&self.store, selection).await? {
+        if let Some(unit) = units::members::selected(self, selection).await? {
             return Ok(unit.is_some());
         }
         let mut next = Some(first);
         while let Some(found_one) = next {
-            if self.store.head(&found_one.key).await?.is_some_and(|meta| meta.mark.is_none()) {
+            if let Some(meta) = self.store.head(&found_one.key).await?.filter(|meta| meta.mark.is_none()) {
+                self.used(&found_one.file, meta.modified);
                 return Ok(true);
             }
             next = found.try_next().await?;
@@ -139,14 +168,13 @@ impl Reads {
     pub async fn members(&self, selection: Selection) -> Result<Option<Members>, Error> {
         let mut found = find(&self.store, selection.clone());
         let Some(first) = found.try_next().await? else { return Ok(None) };
-        if let Some(unit) = units::members::selected(&self.store, &selection).await? {
-            return units::members::members(&self.store, unit).await;
+        if let Some(unit) = units::members::selected(self, &selection).await? {
+            return units::members::members(self, unit).await;
         }
-        let store = self.store.clone();
-        let later = store.clone();
+        let (now, later) = (self.clone(), self.clone());
         let members = stream::iter([Ok(first)])
             .chain(found)
-            .map(move |found| driven(fetch(store.clone(), found)))
+            .map(move |found| driven(fetch(now.clone(), found)))
             .buffered(AHEAD)
             .then(move |fetch| finish(later.clone(), fetch.unwrap_or_else(Fetch::broken)))
             .filter_map(|member| ready(member.transpose()));
@@ -202,27 +230,28 @@ impl Fetch {
 }
 
 /// Small files are read ahead. Larger ones would hold sockets and budget while they wait for their turn.
-async fn fetch(store: Store, found: Result<Found, Error>) -> Fetch {
+async fn fetch(reads: Reads, found: Result<Found, Error>) -> Fetch {
     match found {
         Err(error) => Fetch::Ready(Err(Trouble::Failed(error))),
-        Ok(found) if found.size <= SMALL as u64 => Fetch::Ready(read(&store, found).await),
+        Ok(found) if found.size <= SMALL as u64 => Fetch::Ready(read(&reads, found).await),
         Ok(found) => Fetch::Later(found),
     }
 }
 
-async fn finish(store: Store, fetch: Fetch) -> Result<Option<Member>, Trouble> {
+async fn finish(reads: Reads, fetch: Fetch) -> Result<Option<Member>, Trouble> {
     match fetch {
         Fetch::Ready(member) => member,
-        Fetch::Later(found) => read(&store, found).await,
+        Fetch::Later(found) => read(&reads, found).await,
     }
 }
 
 /// A file that was listed must be there: a part of an entry is worse than none. `None` where it is what a unit left that
 /// never came to its end.
-async fn read(store: &Store, found: Found) -> Result<Option<Member>, Trouble> {
-    match store.get(&found.key, &Want::default()).await {
+async fn read(reads: &Reads, found: Found) -> Result<Option<Member>, Trouble> {
+    match reads.store.get(&found.key, &Want::default()).await {
         Ok(Some(Object { meta, .. })) if meta.mark.is_some() => Ok(None),
         Ok(Some(Object { meta, body: Body::Whole(content) })) => {
+            reads.used(&found.file, meta.modified);
             Ok(Some(Member { file: found.file, size: meta.size, content }))
         }
         Ok(_) => {

@@ -4,12 +4,14 @@
 //! written, and deleted first; each file says by its mark which bytes it has. So whoever reads sees the unit as one manifest
 //! tells it, or a miss: files without their manifest are what a Store that died has left, and count as nothing.
 
+use std::time::SystemTime;
+
 use bytes::Bytes;
 
 use super::artifact::{ArtifactKey, EntryKey};
 use super::layout;
 use super::manifest::{Item, Manifest};
-use super::{Error, Fault};
+use super::{Error, Fault, Reads};
 use crate::payload::{Body, Want};
 use crate::store::Store;
 
@@ -29,6 +31,7 @@ const AGAIN: usize = 4;
 struct Seen {
     manifest: Manifest,
     etag: String,
+    modified: SystemTime,
 }
 
 /// Reads an entry's manifest. One request to the store. One that cannot be read is damage, never a miss.
@@ -48,14 +51,18 @@ async fn manifest(store: &Store, entry: &EntryKey) -> Result<Option<Seen>, Error
         crate::payload::ReadError::Corrupt => Error::Store(Fault::Corrupt),
     })?;
     let manifest = Manifest::parse(entry, &bytes).map_err(|error| broken(&error))?;
-    Ok(Some(Seen { manifest, etag: object.meta.etag }))
+    Ok(Some(Seen { manifest, etag: object.meta.etag, modified: object.meta.modified }))
 }
 
 /// Whether a file that came as part of a unit is part of it still. One request to the store.
-pub(super) async fn holds(store: &Store, file: &ArtifactKey, mark: &str) -> Result<bool, Error> {
-    let seen = manifest(store, &file.entry()).await?;
-    let item = seen.as_ref().and_then(|seen| seen.manifest.item(file.file()));
-    Ok(matches!(item, Some(Item::File { sha256, .. }) if sha256.to_string() == mark))
+pub(super) async fn holds(reads: &Reads, file: &ArtifactKey, mark: &str) -> Result<bool, Error> {
+    let Some(seen) = manifest(&reads.store, &file.entry()).await? else { return Ok(false) };
+    let item = seen.manifest.item(file.file());
+    let holds = matches!(item, Some(Item::File { sha256, .. }) if sha256.to_string() == mark);
+    if holds {
+        reads.used(file, seen.modified);
+    }
+    Ok(holds)
 }
 
 /// A file or link to be stored.

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_util::stream::Stream;
 use rustix::io::Errno;
@@ -28,7 +28,7 @@ use self::fault::{Fault, is_one};
 use self::hot::Hot;
 use self::known::Known;
 use super::key::STAGING;
-use super::{BATCH, Error, Key, Kind, Listed, Listing, Op, Prefix, Put, PutError, Stored};
+use super::{BATCH, Error, Key, Kind, Listed, Listing, Op, Prefix, Put, PutError, Stored, Touched};
 use crate::budget::Budget;
 use crate::metrics::Metrics;
 use crate::payload::{Body, Meta, Object, Payload, Want};
@@ -317,14 +317,16 @@ impl Dir {
         list::lines(&self.place, prefix, how)
     }
 
-    /// As [`super::Store::touch`].
-    pub(super) async fn touch(&self, key: &Key) -> Result<bool, Error> {
+    /// As [`super::Store::refresh`]; whatever its age where no time is given.
+    pub(super) async fn touch(&self, key: &Key, before: Option<SystemTime>) -> Result<Touched, Error> {
         let count = Count::new(&self.place.metrics, "copy");
         let (place, path) = (Arc::clone(&self.place), self.place.path(key));
-        let done = hop(move || tidy::touch(&place, &path)).await.map_err(|fault| fault.at(Op::Touch, key));
+        let done = hop(move || tidy::touch(&place, &path, before)).await;
+        let done = done.map_err(|fault| fault.at(Op::Touch, key));
         count.ends(match &done {
-            Ok(true) => "ok",
-            Ok(false) => "absent",
+            Ok(Touched::Done | Touched::Unmoved) => "ok",
+            Ok(Touched::Young) => "unchanged",
+            Ok(Touched::Gone) => "absent",
             Err(error) => outcome(error.kind),
         });
         done

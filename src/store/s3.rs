@@ -34,6 +34,7 @@ mod pool;
 mod read;
 mod sdk;
 mod sign;
+mod touch;
 mod wire;
 mod write;
 
@@ -121,6 +122,11 @@ const ESCAPED: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_'
 
 fn escape(text: &str) -> String {
     utf8_percent_encode(text, &ESCAPED).to_string()
+}
+
+/// A validator as conditions carry it.
+fn quoted(etag: &str) -> String {
+    format!("\"{etag}\"")
 }
 
 impl S3 {

@@ -17,6 +17,7 @@ mod memory;
 mod metrics_page;
 mod please_dir;
 mod please_http;
+mod refresh;
 mod replicas;
 mod rooms;
 mod rpc;

@@ -7,7 +7,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use larder::metrics::{Handshake, Metrics, Outcome, Protocol, Swept, SweptAmounts, Verb};
+use larder::metrics::{
+    Handshake, Metrics, Outcome, Protocol, Refreshed, Swept, SweptAmounts, Verb,
+};
 
 use crate::support::variable;
 
@@ -16,7 +18,8 @@ const SOURCE: &str =
     concat!(include_str!("../../src/metrics.rs"), include_str!("../../src/metrics/sweeps.rs"));
 
 /// Which struct holds the labels of metrics whose names begin so.
-const STRUCTS: [(&str, &str); 6] = [
+const STRUCTS: [(&str, &str); 7] = [
+    ("larder_refresh", "RefreshLabels"),
     ("larder_sweep", "SweptLabels"),
     ("larder_sweep", "AmountLabels"),
     ("larder_tls", "HandshakeLabels"),
@@ -153,6 +156,7 @@ fn every_metric() -> Metrics {
     metrics.handshake(Handshake::Done);
     let (amounts, took) = (SweptAmounts::default(), Duration::from_secs(1));
     metrics.sweeps.swept(Swept::Done, amounts, took, SystemTime::now());
+    metrics.refresh(Refreshed::Done);
     metrics
 }
 

@@ -91,11 +91,16 @@ impl Reads {
         for _ in 0..AGAIN {
             let found = match &seen {
                 Some(seen) => by_manifest(seen, entry, wishes),
-                None => by_names(&self.store, entry, wishes).await?,
+                None => by_names(self, entry, wishes).await?,
             };
             let Some(found) = found else { return Ok(None) };
-            match open(&self.store, found, room).await {
-                Ok(found) => return Ok(Some(found)),
+            match open(self, found, room).await {
+                Ok(found) => {
+                    if let Some(seen) = &seen {
+                        self.used_unit(entry, seen.modified);
+                    }
+                    return Ok(Some(found));
+                }
                 Err(Trouble::Failed(error)) => return Err(error),
                 Err(Trouble::Changed) => {}
             }
@@ -119,7 +124,7 @@ impl Reads {
         match bytes {
             Source::Here(bytes) => Ok(stream::iter([Ok(bytes)]).boxed()),
             Source::Open(content, check) => Ok(checked(content, check)),
-            Source::There(file, sha256) => match fetch(&self.store, &file, sha256, true).await {
+            Source::There(file, sha256) => match fetch(self, &file, sha256, true).await {
                 Ok((_, Source::Open(content, check))) => Ok(checked(content, check)),
                 Ok((_, Source::Here(bytes))) => Ok(stream::iter([Ok(bytes)]).boxed()),
                 Ok((_, Source::There(..))) | Err(Trouble::Changed | Trouble::Failed(_)) => {
@@ -171,7 +176,7 @@ pub(super) fn output(entry: &EntryKey, path: &str, item: &Item) -> Option<Output
 }
 
 /// What lies under the plain keys, where there is no manifest.
-async fn by_names(store: &Store, entry: &EntryKey, wishes: &[Wish]) -> Result<Option<Found>, Error> {
+async fn by_names(reads: &Reads, entry: &EntryKey, wishes: &[Wish]) -> Result<Option<Found>, Error> {
     let mut found = Found::new();
     let mut names = 0;
     for wish in wishes {
@@ -181,7 +186,7 @@ async fn by_names(store: &Store, entry: &EntryKey, wishes: &[Wish]) -> Result<Op
             Wish::Name(name) => {
                 names += 1;
                 if names <= FEW
-                    && let Some(output) = alone(store, name).await?
+                    && let Some(output) = alone(reads, name).await?
                 {
                     found.insert(name.file().to_owned(), output);
                     continue;
@@ -189,7 +194,7 @@ async fn by_names(store: &Store, entry: &EntryKey, wishes: &[Wish]) -> Result<Op
                 Selection::Directory(name.clone())
             }
         };
-        if !listed(store, entry, wish, selection, &mut found).await? {
+        if !listed(&reads.store, entry, wish, selection, &mut found).await? {
             return Ok(None);
         }
     }
@@ -197,8 +202,8 @@ async fn by_names(store: &Store, entry: &EntryKey, wishes: &[Wish]) -> Result<Op
 }
 
 /// One file, opened. One that came with a unit, but has no manifest, is nothing.
-async fn alone(store: &Store, name: &ArtifactKey) -> Result<Option<Output>, Error> {
-    match fetch(store, name, None, true).await {
+async fn alone(reads: &Reads, name: &ArtifactKey) -> Result<Option<Output>, Error> {
+    match fetch(reads, name, None, true).await {
         Ok((size, bytes)) => Ok(Some(Output::File { size, bytes })),
         Err(Trouble::Changed) => Ok(None),
         Err(Trouble::Failed(error)) => Err(error),
@@ -234,7 +239,7 @@ async fn listed(
 }
 
 /// Opens what is to be read at once.
-async fn open(store: &Store, found: Found, room: u64) -> Result<Found, Trouble> {
+async fn open(reads: &Reads, found: Found, room: u64) -> Result<Found, Trouble> {
     let total: u64 = found.values().map(size).sum();
     let whole = total <= room;
     let mut left = if whole { usize::MAX } else { FEW };
@@ -244,7 +249,7 @@ async fn open(store: &Store, found: Found, room: u64) -> Result<Found, Trouble> 
         async move {
             let output = match output {
                 Output::File { size, bytes: Source::There(file, sha256) } if now => {
-                    let (there, bytes) = fetch(store, &file, sha256, true).await?;
+                    let (there, bytes) = fetch(reads, &file, sha256, true).await?;
                     if there != size {
                         return Err(Trouble::Changed);
                     }
@@ -270,14 +275,14 @@ pub fn size(output: &Output) -> u64 {
 
 /// Opens a file: the one with this digest, or one that belongs to no unit.
 pub(super) async fn fetch(
-    store: &Store,
+    reads: &Reads,
     file: &ArtifactKey,
     sha256: Option<Sha256Digest>,
     paid: bool,
 ) -> Result<(u64, Source), Trouble> {
     let key = layout::artifact(file);
     let want = Want { paid, ..Want::default() };
-    let Some(Object { meta, body: Body::Whole(content) }) = store.get(&key, &want).await? else {
+    let Some(Object { meta, body: Body::Whole(content) }) = reads.store.get(&key, &want).await? else {
         return Err(Trouble::Changed);
     };
     let check = match (&sha256, &meta.mark) {
@@ -285,6 +290,7 @@ pub(super) async fn fetch(
         (Some(_), Some(_)) | (None, Some(_)) => return Err(Trouble::Changed),
         (wanted, None) => *wanted,
     };
+    reads.used(file, meta.modified);
     match content {
         Content::Bytes(bytes) => match check {
             Some(wanted) if Sha256Digest::of(&bytes) != wanted => Err(Trouble::Changed),

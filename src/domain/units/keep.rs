@@ -54,7 +54,12 @@ impl Writes {
         let seen = manifest(&self.store, entry).await?;
         coming.joined_with(seen.as_ref())?;
         put(&self.store, coming.pieces.iter()).await?;
-        coming.commit(&self.store, seen).await
+        let before = seen.as_ref().map(|seen| seen.modified);
+        coming.commit(&self.store, seen).await?;
+        if let Some(before) = before {
+            self.refresh.grown(entry, before);
+        }
+        Ok(())
     }
 }
 

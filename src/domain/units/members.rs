@@ -8,9 +8,9 @@ use super::{AT_ONCE, manifest};
 use crate::domain::artifact::ArtifactKey;
 use crate::domain::digest::Sha256Digest;
 use crate::domain::reads::{Member, Members, Selection, driven};
-use crate::domain::{Error, Fault, layout};
+use crate::domain::{Error, Fault, Reads, layout};
 use crate::payload::{Content, ReadError};
-use crate::store::{SMALL, Store};
+use crate::store::SMALL;
 
 /// How many small files are fetched ahead of the one that is being sent.
 const AHEAD: usize = 8;
@@ -18,11 +18,11 @@ const AHEAD: usize = 8;
 /// What of a unit a selection takes: nothing where it takes none, or a link, which HTTP cannot carry, and nothing less than
 /// all of it will do. `None` where the entry has no manifest. One request to the store.
 pub(in crate::domain) async fn selected(
-    store: &Store,
+    reads: &Reads,
     selection: &Selection,
 ) -> Result<Option<Option<Vec<(ArtifactKey, Output)>>>, Error> {
     let entry = selection.entry();
-    let Some(seen) = manifest(store, &entry).await? else { return Ok(None) };
+    let Some(seen) = manifest(&reads.store, &entry).await? else { return Ok(None) };
     let takes = |path: &str| match selection {
         Selection::Entry(_) => true,
         Selection::Directory(name) => {
@@ -37,21 +37,24 @@ pub(in crate::domain) async fn selected(
         .filter_map(|(path, item)| Some((path.to_owned(), output(&entry, path, item)?)))
         .collect();
     let carried = !found.is_empty() && found.values().all(|output| matches!(output, Output::File { .. }));
+    if carried {
+        reads.used_unit(&entry, seen.modified);
+    }
     let files = found.into_iter().filter_map(|(path, output)| Some((entry.file(&path).ok()?, output)));
     Ok(Some(carried.then(|| files.collect())))
 }
 
 /// The files as they are sent; `None` where there are none, or the unit is in pieces.
 pub(in crate::domain) async fn members(
-    store: &Store,
+    reads: &Reads,
     unit: Option<Vec<(ArtifactKey, Output)>>,
 ) -> Result<Option<Members>, Error> {
     let Some(files) = unit else { return Ok(None) };
-    let looks = are_whole(store, there(&files));
+    let looks = are_whole(reads, there(&files));
     if !looks.await? {
         return Ok(None);
     }
-    let (first, later) = (store.clone(), store.clone());
+    let (first, later) = (reads.clone(), reads.clone());
     let mut members = stream::iter(files)
         .map(move |(file, output)| driven(ahead(first.clone(), file, output)))
         .buffered(AHEAD)
@@ -93,8 +96,8 @@ fn there(files: &[(ArtifactKey, Output)]) -> Vec<(ArtifactKey, u64, Sha256Digest
 
 /// Whether each file that is not in the manifest is the one that the manifest tells of. One request a file, several at a
 /// time: once a part has been sent it is too late to say that there is nothing.
-async fn are_whole(store: &Store, there: Vec<(ArtifactKey, u64, Sha256Digest)>) -> Result<bool, Error> {
-    let looks = there.into_iter().map(|(file, size, sha256)| is_whole(store.clone(), file, size, sha256));
+async fn are_whole(reads: &Reads, there: Vec<(ArtifactKey, u64, Sha256Digest)>) -> Result<bool, Error> {
+    let looks = there.into_iter().map(|(file, size, sha256)| is_whole(reads.clone(), file, size, sha256));
     let mut looks = stream::iter(looks.collect::<Vec<_>>()).buffer_unordered(AT_ONCE);
     while let Some(whole) = looks.next().await {
         if !whole? {
@@ -104,8 +107,8 @@ async fn are_whole(store: &Store, there: Vec<(ArtifactKey, u64, Sha256Digest)>) 
     Ok(true)
 }
 
-async fn is_whole(store: Store, file: ArtifactKey, size: u64, sha256: Sha256Digest) -> Result<bool, Error> {
-    let Some(meta) = store.head(&layout::artifact(&file)).await? else { return Ok(false) };
+async fn is_whole(reads: Reads, file: ArtifactKey, size: u64, sha256: Sha256Digest) -> Result<bool, Error> {
+    let Some(meta) = reads.store.head(&layout::artifact(&file)).await? else { return Ok(false) };
     if meta.size != size {
         return Ok(false);
     }
@@ -113,7 +116,7 @@ async fn is_whole(store: Store, file: ArtifactKey, size: u64, sha256: Sha256Dige
         return Ok(mark == sha256.to_string());
     }
     // Stored over HTTP since, or by a store that keeps no marks: only the bytes can tell.
-    let bytes = match fetch(&store, &file, Some(sha256), false).await {
+    let bytes = match fetch(&reads, &file, Some(sha256), false).await {
         Ok((_, bytes)) => bytes,
         Err(Trouble::Changed) => return Ok(false),
         Err(Trouble::Failed(error)) => return Err(error),
@@ -133,21 +136,21 @@ async fn is_whole(store: Store, file: ArtifactKey, size: u64, sha256: Sha256Dige
 type Fetched = (ArtifactKey, u64, Result<Source, Trouble>);
 
 /// Small files are read ahead. Larger ones would hold sockets and budget while they wait for their turn.
-async fn ahead(store: Store, file: ArtifactKey, output: Output) -> Fetched {
+async fn ahead(reads: Reads, file: ArtifactKey, output: Output) -> Fetched {
     let Output::File { size, bytes } = output else { return (file, 0, Err(Trouble::Changed)) };
     let bytes = match bytes {
         Source::There(there, sha256) if size <= SMALL as u64 => {
-            fetch(&store, &there, sha256, false).await.map(|(_, bytes)| bytes)
+            fetch(&reads, &there, sha256, false).await.map(|(_, bytes)| bytes)
         }
         bytes @ (Source::Here(_) | Source::Open(..) | Source::There(..)) => Ok(bytes),
     };
     (file, size, bytes)
 }
 
-async fn in_turn(store: Store, fetched: Option<Fetched>) -> Result<Member, Trouble> {
+async fn in_turn(reads: Reads, fetched: Option<Fetched>) -> Result<Member, Trouble> {
     let (file, size, bytes) = fetched.ok_or(Trouble::Failed(Error::Store(Fault::Unavailable)))?;
     let bytes = match bytes? {
-        Source::There(there, sha256) => fetch(&store, &there, sha256, false).await?.1,
+        Source::There(there, sha256) => fetch(&reads, &there, sha256, false).await?.1,
         bytes @ (Source::Here(_) | Source::Open(..)) => bytes,
     };
     let content = match bytes {

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -16,6 +17,7 @@ use super::folder::{Behind, behind};
 use super::name::{EnvironmentId, IndexName};
 use super::record::{Record, hex, unhex};
 use crate::domain::layout::wheels::{self as layout, Part};
+use crate::domain::refresh::{Place, Unit};
 use crate::domain::{Error, Reads, Writes};
 use crate::payload::Body;
 use crate::payload::Want;
@@ -136,21 +138,28 @@ impl Reads {
     /// for a miss.
     pub async fn built(&self, index: &IndexName, key: BuildKey) -> Result<Option<Record>, Error> {
         let Behind::Records = behind(&self.folder, index) else { return Ok(None) };
-        let Some(json) = self.small(&layout::build(index, key)).await? else { return Ok(None) };
+        let Some((noted, json)) = self.small(&layout::build(index, key)).await? else { return Ok(None) };
         let Ok(Pointer { filename, sha256 }) = serde_json::from_slice(&json) else { return Ok(None) };
         let Ok(filename) = filename.parse::<DistributionFilename>() else { return Ok(None) };
-        let Some(json) = self.small(&layout::file(index, &filename, Part::Record)).await? else {
+        let Some((stored, json)) = self.small(&layout::file(index, &filename, Part::Record)).await? else {
             return Ok(None);
         };
         let record = Record::parse(&filename, &json).filter(|record| record.sha256 == sha256);
         let yank = self.small(&layout::file(index, &filename, Part::Yank)).await?;
-        Ok(record.filter(|_| yank.is_none()))
+        let record = record.filter(|_| yank.is_none());
+        if record.is_some() {
+            let place = Place::of(index);
+            self.refresh.used(place, noted, || Unit::Build(index.clone(), key));
+            self.refresh.used(place, stored, || Unit::Distribution(index.clone(), filename));
+        }
+        Ok(record)
     }
 
-    async fn small(&self, key: &Key) -> Result<Option<bytes::Bytes>, Error> {
+    /// A small object and its date.
+    async fn small(&self, key: &Key) -> Result<Option<(SystemTime, bytes::Bytes)>, Error> {
         let Some(object) = self.store.get(key, &Want::default()).await? else { return Ok(None) };
         match object.body {
-            Body::Whole(content) => Ok(Some(content.collect().await?)),
+            Body::Whole(content) => Ok(Some((object.meta.modified, content.collect().await?))),
             Body::Part { .. } | Body::Unchanged | Body::Unsatisfiable => Ok(None),
         }
     }

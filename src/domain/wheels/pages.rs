@@ -18,6 +18,7 @@ use super::name::{IndexName, ProjectName};
 use super::record::{Record, hex};
 use crate::domain::layout::wheels::Part;
 use crate::domain::layout::{self, Stored, WheelKey};
+use crate::domain::refresh::{Place, Unit};
 use crate::domain::{Error, Reads};
 use crate::payload::{Body, Meta, Object, Want};
 use crate::store::{Key, Listed, Listing, Put, Store};
@@ -273,8 +274,12 @@ impl Reads {
             Behind::Records => {}
         }
         let key = layout::wheels::file(index, filename, Part::Content);
-        let object = self.store.get(&key, want).await?;
-        Ok(object.filter(|object| is_marked(&object.meta, sha256)))
+        let object = self.store.get(&key, want).await?.filter(|object| is_marked(&object.meta, sha256));
+        if let Some(object) = &object {
+            self.refresh
+                .read(Place::of(index), object, || Unit::Distribution(index.clone(), filename.clone()));
+        }
+        Ok(object)
     }
 
     /// About a file. One request, two for a miss.
@@ -294,7 +299,12 @@ impl Reads {
         if meta.is_none() {
             self.store.confirm_absence().await?;
         }
-        Ok(meta.filter(|meta| is_marked(meta, sha256)))
+        let meta = meta.filter(|meta| is_marked(meta, sha256));
+        if let Some(meta) = &meta {
+            let unit = || Unit::Distribution(index.clone(), filename.clone());
+            self.refresh.used(Place::of(index), meta.modified, unit);
+        }
+        Ok(meta)
     }
 
     /// A wheel's metadata. One request.
@@ -310,7 +320,12 @@ impl Reads {
             Behind::Records => {}
         }
         let key = layout::wheels::file(index, filename, Part::Metadata);
-        Ok(self.store.get(&key, want).await?)
+        let object = self.store.get(&key, want).await?;
+        if let Some(object) = &object {
+            self.refresh
+                .read(Place::of(index), object, || Unit::Distribution(index.clone(), filename.clone()));
+        }
+        Ok(object)
     }
 }
 

@@ -15,7 +15,7 @@ use super::Place;
 use super::fault::{Fault, absent, is_one};
 use super::read::present_now;
 use super::stage::{LOCK, Staged};
-use crate::store::{Error, Key, Op};
+use crate::store::{Error, Key, Op, Touched};
 
 /// Removes objects and prunes what they leave empty. Goes on after a failure and returns the first.
 pub(super) fn delete(place: &Place, keys: &[Key]) -> Result<(), Error> {
@@ -80,20 +80,25 @@ pub(super) fn remove_hollow(dir: &Path) -> io::Result<bool> {
     }
 }
 
-/// Sets a file's time to now.
-pub(super) fn touch(place: &Place, path: &Path) -> Result<bool, Fault> {
+/// Sets a file's time to now, where it was written before a time, or in any case.
+pub(super) fn touch(place: &Place, path: &Path, before: Option<SystemTime>) -> Result<Touched, Fault> {
     let times = Timestamps {
         last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
         last_modification: Timespec { tv_sec: 0, tv_nsec: UTIME_NOW },
     };
     let done = match fs::metadata(path) {
-        Ok(stat) if !stat.is_file() => return Ok(false),
-        Ok(_) => rustix::fs::utimensat(CWD, path, &times, AtFlags::empty()).map_err(io::Error::from),
+        Ok(stat) if !stat.is_file() => return Ok(Touched::Gone),
+        Ok(stat) => match before {
+            Some(before) if stat.modified()? >= before => return Ok(Touched::Young),
+            Some(_) | None => {
+                rustix::fs::utimensat(CWD, path, &times, AtFlags::empty()).map_err(io::Error::from)
+            }
+        },
         Err(error) => Err(error),
     };
     match done {
-        Ok(()) => Ok(true),
-        Err(error) if absent(&error) => present_now(place).map(|()| false),
+        Ok(()) => Ok(Touched::Done),
+        Err(error) if absent(&error) => present_now(place).map(|()| Touched::Gone),
         Err(error) => Err(error.into()),
     }
 }

@@ -1,32 +1,22 @@
-//! The verbs that the SDK carries: listings, deletes, copies, leftovers.
+//! The verbs that the SDK carries: listings, deletes, leftovers.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Output;
-use aws_sdk_s3::types::{
-    CompletedMultipartUpload, CompletedPart, Delete, MetadataDirective, MultipartUpload, ObjectIdentifier,
-    ServerSideEncryption,
-};
+use aws_sdk_s3::types::{Delete, MultipartUpload, ObjectIdentifier};
 use futures_util::future::{FutureExt as _, ready};
 use futures_util::stream::{self, Stream, TryStreamExt as _};
 use http::Method;
 
 use super::answers::{Answer, judge_key};
-use super::read::about;
 use super::wire::{Call, Trouble};
-use super::{S3, Sse, escape, sdk};
-use crate::payload::Meta;
+use super::{S3, sdk};
 use crate::store::error::{Error, Kind, Op};
 use crate::store::key::{Key, Prefix};
 use crate::store::{BATCH, Listed, Listing};
 
-/// Largest object that one CopyObject carries (S3 "CopyObject": 5 GiB).
-const COPY_MOST: u64 = 5 * 1024 * 1024 * 1024;
-/// Size of the pieces that a larger object is copied in.
-const COPY_PART: u64 = 1024 * 1024 * 1024;
 /// A key that nothing is stored under, asked for to see whether the bucket answers.
 const NOBODY: &str = ".larder-probe";
 
@@ -145,93 +135,6 @@ impl S3 {
             let why = format!("{count} keys failed, one of them with {}", error.code().unwrap_or("no code"));
             Err(Error::new(kind, Op::Delete, error.key().unwrap_or_default(), why))
         })
-    }
-
-    /// See [`crate::store::Store::touch`]. Two requests up to 5 GiB.
-    pub(crate) async fn touch(&self, key: &Key) -> Result<bool, Error> {
-        let Some((meta, crc)) = self.head_and_crc(key).await? else { return Ok(false) };
-        let kept = about(crc, meta.mark.clone());
-        if meta.size > COPY_MOST {
-            return self.touch_large(key, &meta, kept).await;
-        }
-        let call = self
-            .client
-            .copy_object()
-            .bucket(&self.bucket)
-            .key(self.name(key))
-            .copy_source(self.source(key))
-            .copy_source_if_match(format!("\"{}\"", meta.etag))
-            .content_type("application/octet-stream")
-            .set_metadata(kept)
-            .metadata_directive(MetadataDirective::Replace);
-        let call = match &self.sse {
-            None => call,
-            Some(Sse::Aes256) => call.server_side_encryption(ServerSideEncryption::Aes256),
-            Some(Sse::Kms(id)) => {
-                call.server_side_encryption(ServerSideEncryption::AwsKms).set_ssekms_key_id(id.clone())
-            }
-        };
-        match call.send().await {
-            Ok(_) => Ok(true),
-            Err(error) => match sdk::answer(&error) {
-                Answer::Absent => Ok(false),
-                // Replaced meanwhile: as young as can be.
-                Answer::Failed => Ok(true),
-                Answer::Ok
-                | Answer::Unchanged
-                | Answer::Unsatisfiable
-                | Answer::NoUpload
-                | Answer::Retry
-                | Answer::Skewed
-                | Answer::Fault(_) => Err(sdk::error(Op::Touch, key, &error)),
-            },
-        }
-    }
-
-    fn source(&self, key: &Key) -> String {
-        format!("{}/{}", self.bucket, self.name(key).split('/').map(escape).collect::<Vec<_>>().join("/"))
-    }
-
-    async fn touch_large(
-        &self,
-        key: &Key,
-        meta: &Meta,
-        kept: Option<HashMap<String, String>>,
-    ) -> Result<bool, Error> {
-        let open = self.begin(key, kept).await?;
-        let mut parts = Vec::new();
-        let mut first = 0;
-        while first < meta.size {
-            let last = (first + COPY_PART).min(meta.size) - 1;
-            let number = i32::try_from(parts.len() + 1).unwrap_or(i32::MAX);
-            let copied = self
-                .client
-                .upload_part_copy()
-                .bucket(&self.bucket)
-                .key(self.name(key))
-                .upload_id(open.id())
-                .part_number(number)
-                .copy_source(self.source(key))
-                .copy_source_if_match(format!("\"{}\"", meta.etag))
-                .copy_source_range(format!("bytes={first}-{last}"))
-                .send()
-                .await
-                .map_err(|error| sdk::error(Op::Touch, key, &error))?;
-            let result = copied
-                .copy_part_result
-                .unwrap_or_else(|| aws_sdk_s3::types::CopyPartResult::builder().build());
-            parts.push(
-                CompletedPart::builder()
-                    .part_number(number)
-                    .set_e_tag(result.e_tag)
-                    .set_checksum_crc64_nvme(result.checksum_crc64_nvme)
-                    .build(),
-            );
-            first = last + 1;
-        }
-        let parts = CompletedMultipartUpload::builder().set_parts(Some(parts)).build();
-        open.finish(parts).await.map_err(|error| sdk::error(Op::Touch, key, &error))?;
-        Ok(true)
     }
 
     /// See [`crate::store::Store::reap`]. Aborts multipart uploads that began too long ago, under our own prefixes only:

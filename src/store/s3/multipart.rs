@@ -25,7 +25,7 @@ use super::body::Gather;
 use super::read::about;
 use super::sdk;
 use super::write::Source;
-use super::{Checksums, S3, Sse};
+use super::{Checksums, S3, Sse, quoted};
 use crate::budget::Held;
 use crate::payload::BodyError;
 use crate::store::checksum::{Crc, Running};
@@ -56,13 +56,14 @@ impl Open {
         &self.id
     }
 
-    /// Completes it from these parts, whatever is there.
-    pub(super) async fn finish(
+    /// Completes it from these parts, in the place of the object with this validator.
+    pub(super) async fn replace(
         mut self,
         parts: CompletedMultipartUpload,
+        etag: &str,
     ) -> Result<(), SdkError<CompleteMultipartUploadError, HttpResponse>> {
         let call = self.client.complete_multipart_upload().bucket(&self.bucket).key(&self.name);
-        call.upload_id(&self.id).multipart_upload(parts).send().await?;
+        call.upload_id(&self.id).multipart_upload(parts).if_match(quoted(etag)).send().await?;
         self.done = true;
         Ok(())
     }

@@ -1,7 +1,9 @@
 //! Laws of reading: absence, validators, ranges.
 
+use std::time::{Duration, SystemTime};
+
 use larder::payload::{Body, ByteRange, Meta, Want};
-use larder::store::{PART, SMALL};
+use larder::store::{PART, SMALL, Touched};
 
 use super::{Place, laws, noise};
 
@@ -12,6 +14,7 @@ laws!(
     ranges_agree_with_slicing,
     a_range_of_another_version_is_the_whole,
     touching_makes_young,
+    only_what_is_older_is_refreshed,
     the_store_answers,
 );
 
@@ -136,6 +139,20 @@ async fn touching_makes_young(at: &Place) {
         assert!(at.store.touch(&at.key("x")).await.unwrap());
     }
     assert_eq!(head().await.size, before.size);
+    assert_eq!(at.bytes("x").await, Some(bytes));
+}
+
+async fn only_what_is_older_is_refreshed(at: &Place) {
+    let epoch = SystemTime::UNIX_EPOCH;
+    assert_eq!(at.store.refresh(&at.key("x"), epoch).await.unwrap(), Touched::Gone);
+    let bytes = noise(100, 1);
+    at.put("x", &bytes).await;
+    let before = at.store.head(&at.key("x")).await.unwrap().unwrap();
+    assert_eq!(at.store.refresh(&at.key("x"), before.modified).await.unwrap(), Touched::Young);
+    assert_eq!(at.store.head(&at.key("x")).await.unwrap().unwrap(), before);
+    let later = SystemTime::now() + Duration::from_secs(1);
+    // Within the second there is no telling whether the date has moved.
+    assert_ne!(at.store.refresh(&at.key("x"), later).await.unwrap(), Touched::Gone);
     assert_eq!(at.bytes("x").await, Some(bytes));
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use futures_util::TryStreamExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use larder::budget::Budget;
+use larder::domain::refresh::{Ages, Refresh};
 use larder::domain::{Gateway, Wheels, layout};
 use larder::front::auth::certificates::Certificates;
 use larder::front::auth::groups::Groups;
@@ -59,6 +60,8 @@ pub(crate) struct Options {
     pub(crate) server: Limits,
     /// `--s3-max-requests`.
     pub(crate) store_requests: usize,
+    /// At which age a use refreshes; `None`: never.
+    pub(crate) refresh: Option<Ages>,
 }
 
 impl Default for Options {
@@ -75,6 +78,7 @@ impl Default for Options {
             verify: verify::Limits { delay: Duration::ZERO, ..verify::Limits::default() },
             server: Limits { body_timeout: Duration::from_secs(2), workers: 2, ..Limits::default() },
             store_requests: 256,
+            refresh: None,
         }
     }
 }
@@ -206,11 +210,18 @@ impl TestGateway {
             let here = (server.local_addr(), std::thread::current().id(), store.clone());
             tell.send(here).expect("the test waits for the address");
             let limits = BodyLimits { max_object_size: options.max_object_size };
-            let guarded = Guarded::new(Gateway::new(store, options.wheels), gate);
+            let refreshing = options.refresh.map(|ages| Refresh::new(store.clone(), ages, counted.clone()));
+            let (refresh, workers) = refreshing.unzip();
+            let gateway = Gateway::new(store, options.wheels).refreshing(refresh.unwrap_or_default());
+            let guarded = Guarded::new(gateway, gate);
             let app = App::new(guarded, limits, options.proxies, rpc(), counted.clone());
             let ops = Ops { readiness: Readiness::default(), metrics: counted, budget: Budget::new(BUDGET) };
             let protocols = if options.wheels.folder { Protocols::Python } else { Protocols::All };
-            server.run(router(app, protocols, Some(ops)), Drain::new()).await;
+            let serving = server.run(router(app, protocols, Some(ops)), Drain::new());
+            match workers {
+                Some(workers) => drop(tokio::join!(serving, workers.run())),
+                None => drop(serving.await),
+            }
         });
         let (addr, thread, own) = told.recv_timeout(LIMIT).expect("the gateway listens");
         let name = name.to_owned();
