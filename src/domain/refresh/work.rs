@@ -92,7 +92,8 @@ impl Worker {
             Err(_) => (Refreshed::Failed, AGAIN.min(age)),
         };
         self.common.metrics.refresh(came);
-        self.common.tried.insert(hash, now + rest);
+        // An age beyond all dates is never reached.
+        self.common.tried.insert(hash, now.checked_add(rest).unwrap_or(now));
         tracing::debug!(?unit, outcome = came.name(), "refreshed, as it was used and is old");
         match done {
             Ok(_) => self.refusals.store(0, Ordering::Relaxed),
