@@ -19,6 +19,7 @@ mod curd;
 mod expiry;
 mod flags;
 mod help;
+mod lifecycle;
 mod please_dir;
 mod run;
 mod sweep;
@@ -81,6 +82,9 @@ enum Command {
     /// Remove what is too old, too much or left over: whole entries, least recently used first
     #[command(after_long_help = help::SWEEP)]
     Sweep(Box<sweep::Sweep>),
+    /// The bucket's own rules, by which what is old goes: print, apply, check or remove them
+    #[command(subcommand, after_long_help = help::LIFECYCLE)]
+    Lifecycle(Box<lifecycle::Lifecycle>),
     /// Ask a running Larder whether it is ready: exit 0 if so, else 1
     #[command(after_long_help = help::HEALTHCHECK)]
     Healthcheck(Healthcheck),

@@ -20,6 +20,7 @@ mod checksum;
 pub mod dir;
 pub mod error;
 pub mod key;
+pub mod lifecycle;
 pub mod s3;
 
 /// Largest object that is written in one piece, in bytes; also the size of a part of a larger one.

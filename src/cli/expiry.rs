@@ -9,9 +9,10 @@ use crate::config::{Expiry, Fraction};
 
 /// A time, or none: a type of its own, for clap takes an `Option` for a flag that may be left out.
 #[derive(Debug, Clone, Copy)]
-struct Life(Option<Duration>);
+pub(super) struct Life(pub(super) Option<Duration>);
 
-fn life(text: &str) -> Result<Life, &'static str> {
+/// A time of life, or `never`.
+pub(super) fn life(text: &str) -> Result<Life, &'static str> {
     match text {
         "never" => Ok(Life(None)),
         text => match values::time(text) {

@@ -151,6 +151,54 @@ meanwhile stays. Sizes are what `du` counts there; the marks are 10G and 8G wher
   larder sweep --please-dir ~/.cache/please
   larder sweep --please-dir .plz-cache --high-water 2GiB --dry-run";
 
+/// After the help of `larder lifecycle`.
+pub(super) const LIFECYCLE: &str = "\
+Rules are the bucket's own: it removes what is old by itself, for nothing, while no Larder runs. Larder's are known by
+their names, which begin with larder- and end with the store's place in the bucket; no other rule is ever touched.
+
+Exit codes: 0 done, or all is well; 1 problems, or not done; 2 wrong usage, a directory among it; 3 the store failed.
+
+Examples:
+  larder lifecycle apply --dry-run --store s3://bucket/cache
+  larder lifecycle apply --store s3://bucket/cache --expire-please 14d
+  larder lifecycle check --store s3://bucket/cache
+  larder lifecycle print --store s3://bucket/cache --format terraform";
+
+/// After the help of `larder lifecycle print`.
+pub(super) const LIFECYCLE_PRINT: &str = "\
+Each of these owns all rules of a bucket: where it has others, add them before you use the output.
+
+Examples:
+  larder lifecycle print --store s3://bucket/cache > rules.json
+  aws s3api put-bucket-lifecycle-configuration --bucket bucket --lifecycle-configuration file://rules.json
+  larder lifecycle print --store s3://bucket/cache --format terraform > lifecycle.tf";
+
+/// After the help of `larder lifecycle apply`.
+pub(super) const LIFECYCLE_APPLY: &str = "\
+Each line is one rule: + new, ~ exchanged, - taken out, = as it should be, ! not for this server. The rules of others
+go back as they came, byte for byte. Where somebody else changes them at the same time, it says so and exits 1.
+
+Examples:
+  larder lifecycle apply --dry-run --store s3://bucket/cache
+  larder lifecycle apply --store s3://bucket/cache --expire-artifacts 14d --expire-wheels never";
+
+/// After the help of `larder lifecycle check`.
+pub(super) const LIFECYCLE_CHECK: &str = "\
+Run where the gateway runs it reads the same LARDER_EXPIRE_* and LARDER_REFRESH. Exits 0 where there are no problems (notes
+are none), 1 where there are, 3 where the bucket cannot be asked.
+
+Examples:
+  larder lifecycle check --store s3://bucket/cache
+  larder lifecycle check --json | jq -r '.findings[].mend'";
+
+/// After the help of `larder lifecycle remove`.
+pub(super) const LIFECYCLE_REMOVE: &str = "\
+Nothing expires then, but by the rules of others.
+
+Examples:
+  larder lifecycle remove --dry-run --store s3://bucket/cache
+  larder lifecycle remove --store s3://bucket/cache";
+
 /// After the help of `larder healthcheck`.
 pub(super) const HEALTHCHECK: &str = "\
 Waits 3 seconds at most. Takes the same LARDER_LISTEN, LARDER_OPS_LISTEN and LARDER_TLS_CERT as

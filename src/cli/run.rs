@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
     Cli, Command, Du, Get, Healthcheck, Ls, Man, Named, Put, Rm, Unpublish, Yank, flags, flags::StoreFlags,
-    please_dir, sweep,
+    lifecycle, please_dir, sweep,
 };
 use crate::budget::Budget;
 use crate::config::{Config, Limits};
@@ -75,6 +75,7 @@ impl Command {
             | Self::Unpublish(_)
             | Self::Du(_)
             | Self::Sweep(_)
+            | Self::Lifecycle(_)
             | Self::CacheCleaner(_)
             | Self::Push(_)
             | Self::Healthcheck(_)
@@ -109,6 +110,7 @@ pub async fn run(cli: Cli) -> Exit {
         Command::Push(args) => please_dir::push(args).await,
         Command::Du(args) => du(args).await,
         Command::Sweep(args) => sweep::run(*args).await,
+        Command::Lifecycle(what) => lifecycle::run(*what).await,
         Command::Healthcheck(args) => healthcheck(&args).await,
         Command::Version => print(|out| writeln!(out, "{}", Cli::command().render_version().trim_end())),
         Command::Completions { shell } => print(|out| {

@@ -34,6 +34,8 @@ pub enum Op {
     Reap,
     /// Asking whether the store is there.
     Probe,
+    /// Reading or replacing a bucket's own rules.
+    Lifecycle,
 }
 
 impl Op {
@@ -48,6 +50,7 @@ impl Op {
             Self::Touch => "touch",
             Self::Reap => "reap",
             Self::Probe => "probe",
+            Self::Lifecycle => "lifecycle",
         }
     }
 }

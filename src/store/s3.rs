@@ -28,6 +28,7 @@ use crate::store::key::Key;
 
 mod answers;
 mod body;
+mod lifecycle;
 mod manage;
 mod multipart;
 mod pool;

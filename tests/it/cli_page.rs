@@ -67,13 +67,26 @@ fn section(text: &mut String, name: &str, mut command: Command) {
     write!(text, "## {name}\n\n```text\n{}\n```\n\n", lines.join("\n")).unwrap();
 }
 
+/// The commands below a command, each with those below it.
+fn sections(text: &mut String, above: &str, command: &Command) {
+    for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
+        let name = format!("{above} {}", sub.get_name());
+        section(text, &name, sub.clone().term_width(100));
+        sections(text, &name, sub);
+    }
+}
+
+/// A command and all below it.
+fn all(command: &Command) -> Vec<&Command> {
+    let below = command.get_subcommands().flat_map(all);
+    std::iter::once(command).chain(below).collect()
+}
+
 fn generated() -> String {
     let command = command();
     let mut text = HEAD.to_owned();
     section(&mut text, "larder", command.clone());
-    for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
-        section(&mut text, &format!("larder {}", sub.get_name()), sub.clone().term_width(100));
-    }
+    sections(&mut text, "larder", &command);
     text.truncate(text.trim_end().len());
     text + "\n"
 }
@@ -109,7 +122,7 @@ fn the_page_is_what_help_says() {
 #[test]
 fn pages_name_flags_that_exist() {
     let command = command();
-    let all = command.get_subcommands().chain([&command]).flat_map(Command::get_arguments);
+    let all = all(&command).into_iter().flat_map(Command::get_arguments);
     // Hidden names too: some pages tell of them.
     let names =
         all.flat_map(|arg| arg.get_long().into_iter().chain(arg.get_all_aliases().unwrap_or_default()));

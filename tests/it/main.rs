@@ -13,6 +13,7 @@ mod hostile;
 mod killed;
 mod laws;
 mod leaks;
+mod lifecycle;
 mod memory;
 mod metrics_page;
 mod please_dir;

@@ -65,6 +65,11 @@ pub fn all() -> Prefix {
     Prefix::below(&key(TOP.to_owned()))
 }
 
+/// Everything that was built for some environment: the indexes of all of them.
+pub fn built() -> Prefix {
+    Prefix::below(&key(format!("{TOP}/{BUILT}")))
+}
+
 /// Everything of an index: directly below it, a place for each project.
 pub fn index(index: &IndexName) -> Prefix {
     Prefix::below(&key(index_text(index)))

@@ -220,6 +220,7 @@ fn answer_of(error: &Error) -> Option<Answer> {
         | Trouble::Slow(_)
         | Trouble::Broken
         | Trouble::Corrupt
+        | Trouble::Long(_)
         | Trouble::Unsigned(_)
         | Trouble::Request(_) => None,
     }

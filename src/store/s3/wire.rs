@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use headers::HeaderMapExt as _;
-use http::header::{CONTENT_LENGTH, HOST, HeaderName, HeaderValue};
+use http::header::{CONTENT_LENGTH, HOST, HeaderName, HeaderValue, SERVER};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Limited};
@@ -79,7 +79,7 @@ pub(super) struct Reply {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Trouble {
     #[error("the bucket answered {status} {code}: {message}")]
-    Answer { status: StatusCode, code: String, message: String, answer: Answer },
+    Answer { status: StatusCode, code: String, message: String, server: Option<String>, answer: Answer },
     #[error(transparent)]
     Connection(Broken),
     #[error("no answer within {0:?}")]
@@ -88,6 +88,8 @@ pub(super) enum Trouble {
     Broken,
     #[error("the bytes fail their checksum")]
     Corrupt,
+    #[error("the answer has more than {0} bytes")]
+    Long(usize),
     #[error("the request could not be signed")]
     Unsigned(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("the request could not be made")]
@@ -102,7 +104,7 @@ impl Trouble {
                 matches!(answer, Answer::Retry | Answer::Skewed | Answer::Fault(Kind::Conflict))
             }
             Self::Connection(_) | Self::Slow(_) | Self::Broken | Self::Corrupt => true,
-            Self::Unsigned(_) | Self::Request(_) => false,
+            Self::Long(_) | Self::Unsigned(_) | Self::Request(_) => false,
         }
     }
 
@@ -117,7 +119,7 @@ impl Trouble {
         match self {
             Self::Answer { answer: Answer::Fault(kind), .. } => *kind,
             Self::Answer { .. } | Self::Connection(_) | Self::Slow(_) | Self::Broken => Kind::Unavailable,
-            Self::Corrupt => Kind::Corrupt,
+            Self::Corrupt | Self::Long(_) => Kind::Corrupt,
             Self::Unsigned(_) | Self::Request(_) => Kind::Denied,
         }
     }
@@ -178,12 +180,13 @@ impl Wire {
         })
     }
 
-    /// The path of a key, and its query, as they go over the wire and into the signature.
-    fn target(&self, key: &Key, query: &str) -> Bytes {
-        let mut text = Vec::with_capacity(self.root.len() + key.as_str().len() + query.len() + 16);
+    /// The path of a key, or of the bucket itself, and its query, as they go over the wire and into the signature.
+    fn target(&self, key: Option<&Key>, query: &str) -> Bytes {
+        let (prefix, key) = key.map_or(("", ""), |key| (self.prefix.as_str(), key.as_str()));
+        let mut text = Vec::with_capacity(self.root.len() + key.len() + query.len() + 16);
         text.extend_from_slice(self.root.as_bytes());
         text.push(b'/');
-        for byte in self.prefix.bytes().chain(key.as_str().bytes()) {
+        for byte in prefix.bytes().chain(key.bytes()) {
             match byte {
                 b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => text.push(byte),
                 _ => text.extend_from_slice(format!("%{byte:02X}").as_bytes()),
@@ -196,7 +199,7 @@ impl Wire {
         text.into()
     }
 
-    async fn request(&self, key: &Key, call: &Call) -> Result<Request<Chunks>, Trouble> {
+    async fn request(&self, key: Option<&Key>, call: &Call) -> Result<Request<Chunks>, Trouble> {
         let target =
             PathAndQuery::from_maybe_shared(self.target(key, &call.query)).map_err(http::Error::from)?;
         let mut headers = HeaderMap::with_capacity(call.headers.len() + 6);
@@ -217,7 +220,7 @@ impl Wire {
     }
 
     /// One try: sign, send, wait for the head of an answer while bytes keep flowing.
-    async fn attempt(&self, key: &Key, call: &Call) -> Result<Reply, Trouble> {
+    async fn attempt(&self, key: Option<&Key>, call: &Call) -> Result<Reply, Trouble> {
         let mut request = self.request(key, call).await?;
         let flow = Arc::new(AtomicU64::new(0));
         request.body_mut().watch(Arc::clone(&flow));
@@ -255,7 +258,8 @@ impl Wire {
         {
             self.signer.learn_time(SystemTime::from(date));
         }
-        Err(Trouble::Answer { status, code, message, answer })
+        let server = head.headers.get(SERVER).and_then(|name| Some(name.to_str().ok()?.to_owned()));
+        Err(Trouble::Answer { status, code, message, server, answer })
     }
 
     async fn error_of(&self, body: Flow) -> Result<(String, String), Trouble> {
@@ -269,14 +273,16 @@ impl Wire {
         Ok((part("Code"), part("Message")))
     }
 
-    /// Sends a request until it is answered, or may not be tried again; `finish` reads what of the body it wants, and
+    /// Sends a request about a key, or about the bucket itself, until it is answered, or may not be tried again; `finish` reads what of the body it wants, and
     /// may find it broken, which is a failed try too.
-    pub(super) async fn send<'f, T>(
+    pub(super) async fn send<'f, 'k, T>(
         &self,
-        key: &Key,
+        key: impl Into<Option<&'k Key>>,
         call: Call,
         finish: impl Fn(Reply) -> BoxFuture<'f, Result<T, Trouble>> + Send,
     ) -> Result<T, Error> {
+        let key = key.into();
+        let name = key.map_or("", Key::as_str);
         let mut pause = PAUSE;
         let mut tried = 0;
         loop {
@@ -298,9 +304,9 @@ impl Wire {
             count.outcome = trouble.outcome();
             drop(count);
             if tried >= self.tries || !trouble.passing() {
-                return Err(Error::new(trouble.kind(), call.op, key, trouble));
+                return Err(Error::new(trouble.kind(), call.op, name, trouble));
             }
-            tracing::debug!(verb = call.verb, key = %key, tried, cause = %trouble, "trying again");
+            tracing::debug!(verb = call.verb, key = name, tried, cause = %trouble, "trying again");
             tokio::time::sleep(pause.mul_f32(0.5 + fastrand::f32() / 2.0)).await;
             pause = (pause * 2).min(PAUSE_MOST);
         }
