@@ -16,6 +16,7 @@ use crate::store::{Key, Prefix};
 use flags::{LogFlags, ServeFlags, StoreFlags};
 
 mod curd;
+mod doctor;
 mod expiry;
 mod flags;
 mod help;
@@ -81,6 +82,9 @@ enum Command {
     /// Remove what is too old, too much or left over: whole entries, least recently used first
     #[command(after_long_help = help::SWEEP)]
     Sweep(Box<sweep::Sweep>),
+    /// Look at the store: what is wrong with it, and how it is mended
+    #[command(after_long_help = help::DOCTOR)]
+    Doctor(Box<doctor::Doctor>),
     /// Ask a running Larder whether it is ready: exit 0 if so, else 1
     #[command(after_long_help = help::HEALTHCHECK)]
     Healthcheck(Healthcheck),

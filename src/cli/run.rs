@@ -9,8 +9,8 @@ use clap::{CommandFactory, Parser};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
-    Cli, Command, Du, Get, Healthcheck, Ls, Man, Named, Put, Rm, Unpublish, Yank, flags, flags::StoreFlags,
-    please_dir, sweep,
+    Cli, Command, Du, Get, Healthcheck, Ls, Man, Named, Put, Rm, Unpublish, Yank, doctor, flags,
+    flags::StoreFlags, please_dir, sweep,
 };
 use crate::budget::Budget;
 use crate::config::{Config, Limits};
@@ -77,6 +77,7 @@ impl Command {
             | Self::Sweep(_)
             | Self::CacheCleaner(_)
             | Self::Push(_)
+            | Self::Doctor(_)
             | Self::Healthcheck(_)
             | Self::Version
             | Self::Completions { .. }
@@ -109,6 +110,7 @@ pub async fn run(cli: Cli) -> Exit {
         Command::Push(args) => please_dir::push(args).await,
         Command::Du(args) => du(args).await,
         Command::Sweep(args) => sweep::run(*args).await,
+        Command::Doctor(args) => doctor::run(*args).await,
         Command::Healthcheck(args) => healthcheck(&args).await,
         Command::Version => print(|out| writeln!(out, "{}", Cli::command().render_version().trim_end())),
         Command::Completions { shell } => print(|out| {

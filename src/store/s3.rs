@@ -28,6 +28,7 @@ use crate::store::key::Key;
 
 mod answers;
 mod body;
+mod examine;
 mod manage;
 mod multipart;
 mod pool;
@@ -36,6 +37,8 @@ mod sdk;
 mod sign;
 mod wire;
 mod write;
+
+pub(in crate::store) use examine::Examiner;
 
 /// Server-side encryption of what is written.
 #[derive(Debug, Clone, PartialEq, Eq)]

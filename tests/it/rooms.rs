@@ -17,6 +17,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "objects",
             "releases",
             "sweep",
+            "doctor",
             "telemetry",
             "server",
             "store",
@@ -40,6 +41,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("releases", &["domain", "store"]),
     // The pure plan, and its execution: what entries are, and where they rest.
     ("sweep", &["domain", "store"]),
+    // Only what was seen: who asks is the store's own examination.
+    ("doctor", &["store"]),
     ("healthcheck", &["config"]),
     // The other side of the protocols: neither front nor store.
     ("client", &["domain"]),
