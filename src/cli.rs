@@ -16,6 +16,7 @@ use crate::store::{Key, Prefix};
 use flags::{LogFlags, ServeFlags, StoreFlags};
 
 mod curd;
+mod doctor;
 mod expiry;
 mod flags;
 mod help;
@@ -85,6 +86,9 @@ enum Command {
     /// The bucket's own rules, by which what is old goes: print, apply, check or remove them
     #[command(subcommand, after_long_help = help::LIFECYCLE)]
     Lifecycle(Box<lifecycle::Lifecycle>),
+    /// Look at the store: what is wrong with it, and how it is mended
+    #[command(after_long_help = help::DOCTOR)]
+    Doctor(Box<doctor::Doctor>),
     /// Ask a running Larder whether it is ready: exit 0 if so, else 1
     #[command(after_long_help = help::HEALTHCHECK)]
     Healthcheck(Healthcheck),

@@ -13,7 +13,7 @@
 //! - [`front`] is the wire: one file a protocol, and what they share. [`domain`] is what artifacts and entries *are*,
 //!   whatever carries them; `domain::layout` is the only spelling of bucket keys. [`store`] is where objects rest: a
 //!   directory or a bucket behind one contract.
-//! - [`objects`], [`releases`], [`sweep`], [`lifecycle`], [`please_dir`] and [`healthcheck`] are the side jobs of the command line;
+//! - [`objects`], [`releases`], [`sweep`], [`lifecycle`], [`doctor`], [`please_dir`] and [`healthcheck`] are the side jobs of the command line;
 //!   [`client`] speaks to a shared cache for them.
 //! - [`payload`], [`peer`], [`reach`], [`budget`], [`metrics`], [`telemetry`], [`mod@watch`] are the coins that every room accepts.
 //!
@@ -40,6 +40,7 @@ pub mod budget;
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod doctor;
 pub mod domain;
 pub mod front;
 pub mod healthcheck;

@@ -19,6 +19,7 @@ use crate::payload::{Meta, Object, Payload, Want};
 mod checksum;
 pub mod dir;
 pub mod error;
+pub mod examine;
 pub mod key;
 pub mod lifecycle;
 pub mod s3;

@@ -199,6 +199,23 @@ Examples:
   larder lifecycle remove --dry-run --store s3://bucket/cache
   larder lifecycle remove --store s3://bucket/cache";
 
+/// After the help of `larder doctor`.
+pub(super) const DOCTOR: &str = "\
+Asks a bucket or a directory everything that the gateway stands on: permissions, conditional writes, checksums, listings,
+clock, versions, rules, room. Run it as the gateway runs: by the same user, in the same environment. What it writes lies
+below one name of its own, `.larder-doctor`, and is removed again, also where it is interrupted. With --for sweep or
+reader nothing is written. What each check means is in docs/doctor.md.
+
+Exit codes: 0 all is well, or there are only warnings; 1 a check failed, or with --strict there are warnings; 2 wrong
+usage; 3 the store cannot be reached at all.
+
+Examples:
+  larder doctor --store s3://bucket/cache
+  larder doctor --store s3://bucket/cache --for sweep --strict
+  larder doctor --json | jq '.checks[] | select(.state == \"fail\")'
+  larder doctor --policy --store s3://bucket/cache > policy.json
+  larder doctor --url http://127.0.0.1:8081";
+
 /// After the help of `larder healthcheck`.
 pub(super) const HEALTHCHECK: &str = "\
 Waits 3 seconds at most. Takes the same LARDER_LISTEN, LARDER_OPS_LISTEN and LARDER_TLS_CERT as

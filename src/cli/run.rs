@@ -9,8 +9,8 @@ use clap::{CommandFactory, Parser};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
-    Cli, Command, Du, Get, Healthcheck, Ls, Man, Named, Put, Rm, Unpublish, Yank, flags, flags::StoreFlags,
-    lifecycle, please_dir, sweep,
+    Cli, Command, Du, Get, Healthcheck, Ls, Man, Named, Put, Rm, Unpublish, Yank, doctor, flags,
+    flags::StoreFlags, lifecycle, please_dir, sweep,
 };
 use crate::budget::Budget;
 use crate::config::{Config, Limits};
@@ -78,6 +78,7 @@ impl Command {
             | Self::Lifecycle(_)
             | Self::CacheCleaner(_)
             | Self::Push(_)
+            | Self::Doctor(_)
             | Self::Healthcheck(_)
             | Self::Version
             | Self::Completions { .. }
@@ -111,6 +112,7 @@ pub async fn run(cli: Cli) -> Exit {
         Command::Du(args) => du(args).await,
         Command::Sweep(args) => sweep::run(*args).await,
         Command::Lifecycle(what) => lifecycle::run(*what).await,
+        Command::Doctor(args) => doctor::run(*args).await,
         Command::Healthcheck(args) => healthcheck(&args).await,
         Command::Version => print(|out| writeln!(out, "{}", Cli::command().render_version().trim_end())),
         Command::Completions { shell } => print(|out| {

@@ -41,6 +41,12 @@ pub(super) fn colour() -> bool {
     on_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
+/// As [`colour`], of standard output.
+#[expect(clippy::disallowed_methods, reason = "this is `cli`, the reader of the environment")]
+pub(super) fn colour_out() -> bool {
+    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(super) enum LogFormatArg {
     /// For people

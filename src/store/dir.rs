@@ -24,6 +24,7 @@ use rustix::io::Errno;
 use tokio::runtime::{self, Runtime};
 use tokio::task::{JoinHandle, spawn_blocking};
 
+pub(super) use self::examine::Examiner;
 use self::fault::{Fault, is_one};
 use self::hot::Hot;
 use self::known::Known;
@@ -33,6 +34,7 @@ use crate::budget::Budget;
 use crate::metrics::Metrics;
 use crate::payload::{Body, Meta, Object, Payload, Want};
 
+mod examine;
 mod fault;
 mod hot;
 mod known;

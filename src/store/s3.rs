@@ -28,6 +28,7 @@ use crate::store::key::Key;
 
 mod answers;
 mod body;
+mod examine;
 mod lifecycle;
 mod manage;
 mod multipart;
@@ -38,6 +39,8 @@ mod sign;
 mod touch;
 mod wire;
 mod write;
+
+pub(in crate::store) use examine::Examiner;
 
 /// Server-side encryption of what is written.
 #[derive(Debug, Clone, PartialEq, Eq)]

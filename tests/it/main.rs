@@ -8,6 +8,7 @@ mod cli;
 mod cli_page;
 mod conditional;
 mod counted;
+mod doctor;
 mod faults;
 mod hostile;
 mod killed;

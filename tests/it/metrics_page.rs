@@ -7,9 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use larder::metrics::{
-    Handshake, Metrics, Outcome, Protocol, Refreshed, Swept, SweptAmounts, Verb,
-};
+use larder::metrics::{Handshake, Metrics, Outcome, Protocol, Refreshed, Swept, SweptAmounts, Verb};
 
 use crate::support::variable;
 

@@ -18,6 +18,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "releases",
             "sweep",
             "lifecycle",
+            "doctor",
             "telemetry",
             "server",
             "store",
@@ -43,6 +44,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("sweep", &["domain", "store"]),
     // As `sweep`, over the times that the gateway is told.
     ("lifecycle", &["config", "domain", "store"]),
+    // Only what was seen: who asks is the store's own examination.
+    ("doctor", &["store"]),
     ("healthcheck", &["config"]),
     // The other side of the protocols: neither front nor store.
     ("client", &["domain"]),

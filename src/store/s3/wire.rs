@@ -26,6 +26,10 @@ use crate::reach::{self, Authorities};
 use crate::store::error::{Error, Kind, Op};
 use crate::store::key::Key;
 
+mod raw;
+
+pub(super) use raw::Raw;
+
 /// First pause before a try is repeated; it doubles, up to [`PAUSE_MOST`], each time a random share of it.
 const PAUSE: Duration = Duration::from_millis(50);
 /// Longest pause between tries.
@@ -178,6 +182,12 @@ impl Wire {
             first_byte: config.first_byte_timeout,
             idle: config.idle_timeout,
         })
+    }
+
+    /// Whether the bucket is served on this machine.
+    pub(super) fn is_local(&self) -> bool {
+        let host = self.authority.host().trim_matches(['[', ']']);
+        host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
     }
 
     /// The path of a key, or of the bucket itself, and its query, as they go over the wire and into the signature.

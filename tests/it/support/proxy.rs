@@ -12,10 +12,11 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc as std_mpsc};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use headers::HeaderMapExt as _;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG};
 use http::{HeaderValue, Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
@@ -290,6 +291,24 @@ impl Link {
             Fault::UnderstateLength(at) => {
                 let mut answer = self.struck_answer(request, at, Event::End).await?;
                 understate(&mut answer, at);
+                Ok(answer)
+            }
+            Fault::Strip(name) => {
+                let mut request = request.map(whole);
+                request.headers_mut().remove(name);
+                self.forward(request).await
+            }
+            Fault::Ahead(seconds) => {
+                let mut answer = self.forward(request.map(whole)).await?;
+                let date = SystemTime::now() + Duration::from_secs(seconds);
+                answer.headers_mut().typed_insert(headers::Date::from(date));
+                Ok(answer)
+            }
+            Fault::Says(xml) => {
+                request.into_body().collect().await.map_err(io::Error::other)?;
+                let mut answer =
+                    Response::new(Full::new(Bytes::from(xml)).map_err(|never| match never {}).boxed_unsync());
+                answer.headers_mut().insert(ETAG, HeaderValue::from_static("\"00\""));
                 Ok(answer)
             }
             Fault::Pass

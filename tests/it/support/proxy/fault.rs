@@ -52,6 +52,12 @@ pub(crate) enum Fault {
     },
     /// The request passes, this much later.
     Latency(Duration),
+    /// The request passes without this header.
+    Strip(&'static str),
+    /// The request passes, and the answer's date is so many seconds ahead.
+    Ahead(u64),
+    /// 200 and this XML, with a validator; the request goes nowhere.
+    Says(&'static str),
 }
 
 impl Fault {
@@ -74,7 +80,10 @@ impl Fault {
             | Self::ResetMidUpload(_)
             | Self::FlipUploadByte(_)
             | Self::OneIn { .. }
-            | Self::Latency(_) => None,
+            | Self::Latency(_)
+            | Self::Strip(_)
+            | Self::Ahead(_)
+            | Self::Says(_) => None,
         }
     }
 }
