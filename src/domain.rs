@@ -5,11 +5,10 @@
 
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
-
 use crate::payload::{BodyError, ReadError};
 use crate::store::{self, PutError, Store};
 use wheels::folder::Folder;
+use wheels::large::Places;
 
 pub mod artifact;
 pub mod digest;
@@ -23,14 +22,11 @@ pub mod units;
 pub mod wheels;
 pub mod writes;
 
-/// Uploads under way that may hold a file's metadata of more than usual size.
-const LARGE: usize = 4;
-
 /// Everything that the service can do, over one store. Rights decide which facet of it a caller is given.
 #[derive(Debug, Clone)]
 pub struct Gateway {
     store: Store,
-    large: Arc<Semaphore>,
+    large: Places,
     wheels: Wheels,
     folder: Option<Arc<Folder>>,
 }
@@ -55,7 +51,7 @@ pub struct Reads {
 #[derive(Debug, Clone)]
 pub struct Writes {
     store: Store,
-    large: Arc<Semaphore>,
+    large: Places,
     wheels: Wheels,
     folder: Option<Arc<Folder>>,
 }
@@ -71,7 +67,7 @@ impl Gateway {
     /// The service over a store.
     pub fn new(store: Store, wheels: Wheels) -> Self {
         let folder = wheels.folder.then(|| Arc::new(Folder::new(store.clone())));
-        Self { store, large: Arc::new(Semaphore::new(LARGE)), wheels, folder }
+        Self { store, large: Places::default(), wheels, folder }
     }
 
     /// The verbs of readers.
@@ -83,7 +79,7 @@ impl Gateway {
     pub fn writes(&self) -> Writes {
         Writes {
             store: self.store.clone(),
-            large: Arc::clone(&self.large),
+            large: self.large.clone(),
             wheels: self.wheels,
             folder: self.folder.clone(),
         }

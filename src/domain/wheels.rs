@@ -8,6 +8,7 @@ pub mod build;
 pub mod filename;
 pub(super) mod folder;
 pub mod inspect;
+pub(super) mod large;
 pub mod manage;
 pub mod metadata;
 pub mod name;

@@ -6,7 +6,7 @@
 //! whole is never lost, and never stands in the way of itself.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt as _};
@@ -115,8 +115,8 @@ struct Arriving {
     filename: DistributionFilename,
     inspector: Option<Inspector>,
     claims: oneshot::Receiver<Result<Claims, String>>,
-    large: Arc<tokio::sync::Semaphore>,
-    permit: Option<tokio::sync::OwnedSemaphorePermit>,
+    large: Places,
+    place: Option<Place>,
     end: Option<Result<Arrived, End>>,
 }
 
@@ -131,6 +131,8 @@ struct Arrived {
 enum End {
     Refused(Refused),
     Broken(BodyError),
+    /// Others hold what there may be in memory of files' metadata.
+    Crowded,
 }
 
 type Shared = Arc<tokio::sync::Mutex<Arriving>>;
@@ -140,35 +142,47 @@ impl Arriving {
         if self.end.is_some() {
             return None;
         }
-        let end = match self.body.next().await {
-            Some(Ok(chunk)) => match self.look(&chunk).await {
+        let came = match &self.place {
+            Some(place) => place.wait(self.body.next()).await,
+            None => Some(self.body.next().await),
+        };
+        let end = match came {
+            None => Err(End::Crowded),
+            Some(Some(Ok(chunk))) => match self.look(&chunk) {
                 Ok(()) => return Some(Ok(chunk)),
-                Err(why) => Err(End::Refused(why.into())),
+                Err(end) => Err(end),
             },
-            Some(Err(error)) => Err(self.broken(error)),
-            None => self.verdict(),
+            Some(Some(Err(error))) => Err(self.broken(error)),
+            Some(None) => self.verdict(),
         };
         let error = match &end {
             Ok(_) => None,
-            Err(End::Refused(_)) => {
-                let rest = std::mem::replace(&mut self.body, stream::empty().boxed());
-                drain(rest).await;
-                Some(Err(BodyError::Refused))
-            }
+            // The store hears of it at once: nothing is held while the rest of the body is taken.
+            Err(End::Refused(_) | End::Crowded) => Some(Err(BodyError::Refused)),
             Err(End::Broken(error)) => Some(Err(*error)),
         };
+        if end.is_err() {
+            (self.inspector, self.place) = (None, None);
+        }
         self.end = Some(end);
         error
     }
 
-    async fn look(&mut self, chunk: &[u8]) -> Result<(), Unsound> {
+    fn look(&mut self, chunk: &[u8]) -> Result<(), End> {
         let Some(inspector) = &mut self.inspector else { return Ok(()) };
-        inspector.push(chunk)?;
-        if inspector.held() > FREE && self.permit.is_none() {
-            // Few files have metadata of this size; whoever holds some waits for nobody else.
-            self.permit = Arc::clone(&self.large).acquire_owned().await.ok();
+        inspector.push(chunk).map_err(|why| End::Refused(why.into()))?;
+        if inspector.held() > FREE && self.place.is_none() {
+            // Few files have metadata of this size.
+            self.place = Some(self.large.take(Instant::now()).ok_or(End::Crowded)?);
         }
         Ok(())
+    }
+
+    /// Takes what is left of a body that is not wanted any more.
+    async fn rest(&mut self) {
+        if matches!(self.end, Some(Err(End::Refused(_) | End::Crowded))) {
+            drain(std::mem::replace(&mut self.body, stream::empty().boxed())).await;
+        }
     }
 
     /// A body that its sender's message made end.
@@ -268,8 +282,8 @@ impl Writes {
             inspector: Some(Inspector::new(&offer.filename)),
             filename: offer.filename,
             claims: offer.claims,
-            large: Arc::clone(&self.large),
-            permit: None,
+            large: self.large.clone(),
+            place: None,
             end: None,
         }))
     }
@@ -414,10 +428,15 @@ fn stream_of(arriving: &Shared) -> impl futures_util::Stream<Item = Result<Bytes
 async fn finish(arriving: &Shared) -> Result<Arrived, UploadError> {
     let mut arriving = arriving.lock().await;
     while arriving.next().await.is_some() {}
+    arriving.rest().await;
     match arriving.end.take() {
         Some(Ok(found)) => Ok(found),
         Some(Err(End::Refused(why))) => Err(why.into()),
         Some(Err(End::Broken(error))) => Err(Error::Body(error).into()),
+        Some(Err(End::Crowded)) => {
+            tracing::warn!(filename = %arriving.filename, "an upload is put off: others hold as much metadata as there may be");
+            Err(Error::Store(Fault::Unavailable).into())
+        }
         None => Err(Error::Body(BodyError::Incomplete).into()),
     }
 }
