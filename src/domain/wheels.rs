@@ -5,6 +5,7 @@
 //! comes upon a file whose record is missing writes that record for him. Never asks a package index elsewhere.
 
 pub mod build;
+mod commit;
 pub mod filename;
 pub(super) mod folder;
 pub mod inspect;

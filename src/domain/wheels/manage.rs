@@ -93,8 +93,10 @@ impl Erases {
         filename: &DistributionFilename,
     ) -> Result<bool, Error> {
         let Some(mut parts) = self.look(index, filename).await? else { return Ok(false) };
-        self.store.delete(&[parts.first]).await?;
-        parts.others.push(parts.yank);
+        self.store.delete(std::slice::from_ref(&parts.first)).await?;
+        parts.others.extend(parts.yank);
+        // Once more, and last: an upload under way may have written it since.
+        parts.others.push(parts.first);
         self.store.delete(&parts.others).await?;
         Ok(parts.there)
     }

@@ -17,11 +17,11 @@ use super::filename::{DistributionFilename, Kind};
 use super::folder::{Behind, Folder, behind};
 use super::inspect::{Inspected, Inspector, Unsound};
 use super::name::{IndexName, ProjectName};
-use super::record::{Record, hex};
+use super::record::hex;
 use crate::budget::FREE;
 use crate::domain::layout::wheels::{self as layout, Part};
 use crate::domain::{Error, Fault, Writes};
-use crate::payload::{Body, BodyError, Payload, Want};
+use crate::payload::{BodyError, Payload};
 use crate::store::{Mode, Put, PutError, Stored};
 
 /// What a sender claims of a file, beside its name. What is not claimed is not checked.
@@ -266,7 +266,15 @@ impl Writes {
         let landed = match (stored, &self.folder) {
             (Some(Stored::Done { .. }), Some(_)) => Ok(Landed::Stored),
             (Some(Stored::Exists), Some(folder)) => self.held(folder, &filename, &found).await,
-            (Some(Stored::Done { .. }), None) => self.commit(index, &filename, &found, build).await,
+            (Some(Stored::Done { etag }), None) => {
+                let landed = self.commit(index, &filename, &found, build).await;
+                match landed {
+                    Err(UploadError::Refused(Refused::Taken(_))) => {
+                        self.replace(index, &filename, &found, build, &etag).await
+                    }
+                    Ok(_) | Err(_) => landed,
+                }
+            }
             (Some(Stored::Exists), None) => self.settle(index, &filename, &found, build).await,
             (None, _) => Err(Error::Body(BodyError::Incomplete).into()),
         }?;
@@ -302,92 +310,6 @@ impl Writes {
             None => Err(Error::Store(Fault::Unavailable).into()),
         }
     }
-
-    /// Bytes are there, whoever stored them: makes sure that they are in the index, and says whether they are ours.
-    async fn settle(
-        &self,
-        index: &IndexName,
-        filename: &DistributionFilename,
-        ours: &Inspected,
-        build: Option<BuildKey>,
-    ) -> Result<Landed, UploadError> {
-        if let Some(record) = self.record(index, filename).await? {
-            return compare(&record, filename, ours);
-        }
-        let theirs = self.look(index, filename).await?;
-        let same = theirs.digests.sha256 == ours.digests.sha256;
-        let landed = self.commit(index, filename, &theirs, build.filter(|_| same)).await?;
-        if same {
-            return Ok(landed);
-        }
-        Err(Refused::Taken(filename.clone()).into())
-    }
-
-    /// Writes metadata and record of bytes that are stored.
-    async fn commit(
-        &self,
-        index: &IndexName,
-        filename: &DistributionFilename,
-        found: &Inspected,
-        build: Option<BuildKey>,
-    ) -> Result<Landed, UploadError> {
-        if let Some(metadata) = &found.metadata {
-            let key = layout::file(index, filename, Part::Metadata);
-            self.small(&key, metadata.clone(), Mode::Replace).await?;
-        }
-        let mut record = Record::new(filename, found, SystemTime::now());
-        record.build_key = build.map(|build| build.to_string());
-        let key = layout::file(index, filename, Part::Record);
-        match self.small(&key, record.to_json().into(), Mode::Create).await? {
-            Stored::Done { .. } => Ok(Landed::Stored),
-            Stored::Exists => match self.record(index, filename).await? {
-                Some(record) => compare(&record, filename, found),
-                None => Err(Error::Store(Fault::Unavailable).into()),
-            },
-        }
-    }
-
-    pub(super) async fn small(
-        &self,
-        key: &crate::store::Key,
-        bytes: Bytes,
-        mode: Mode,
-    ) -> Result<Stored, Error> {
-        let how = Put { mode, settled: crate::domain::layout::settled(key), mark: None };
-        Ok(self.store.put(key, Payload::from(bytes), how).await?)
-    }
-
-    async fn record(
-        &self,
-        index: &IndexName,
-        filename: &DistributionFilename,
-    ) -> Result<Option<Record>, Error> {
-        let key = layout::file(index, filename, Part::Record);
-        let Some(object) = self.store.get(&key, &Want::default()).await? else { return Ok(None) };
-        let Body::Whole(content) = object.body else { return Err(Error::Store(Fault::Corrupt)) };
-        let json = content.collect().await.map_err(Error::from)?;
-        Record::parse(filename, &json).map(Some).ok_or(Error::Store(Fault::Corrupt))
-    }
-
-    /// Looks at bytes that are stored.
-    async fn look(
-        &self,
-        index: &IndexName,
-        filename: &DistributionFilename,
-    ) -> Result<Inspected, UploadError> {
-        let key = layout::file(index, filename, Part::Content);
-        let object = self.store.get(&key, &Want::default()).await.map_err(Error::from)?;
-        // Deleted just now: the same upload again finds room.
-        let Some(object) = object else { return Err(Error::Store(Fault::Unavailable).into()) };
-        let Body::Whole(content) = object.body else { return Err(Error::Store(Fault::Corrupt).into()) };
-        let (mut stream, mut inspector) = (content.into_stream(), Inspector::new(filename));
-        while let Some(chunk) = stream.next().await {
-            let chunk = chunk.map_err(Error::from)?;
-            // What an operator laid there is not this sender's to mend.
-            inspector.push(&chunk).map_err(|_| Refused::Taken(filename.clone()))?;
-        }
-        Ok(inspector.finish().map_err(|_| Refused::Taken(filename.clone()))?)
-    }
 }
 
 /// The platform tag for which a file's place is another index.
@@ -413,7 +335,6 @@ fn compare(
     if record.sha256 == hex(&ours.digests.sha256) {
         return Ok(Landed::Same);
     }
-    Err(Refused::Taken(filename.clone()).into())
 }
 
 fn stream_of(arriving: &Shared) -> impl futures_util::Stream<Item = Result<Bytes, BodyError>> + Send + use<> {
