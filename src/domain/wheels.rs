@@ -22,6 +22,7 @@ pub mod zip;
 
 pub use build::{BuildInputs, BuildKey, BuildKeyError};
 pub use filename::{DistributionFilename, FilenameError};
+pub use inspect::Beside;
 pub use manage::{Reason, ReasonError};
 pub use name::{EnvironmentId, IndexName, NameError, ProjectName};
 pub use pages::{Entry, Page, Shelf};

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use crate::domain::wheels::{
-    Claims, DistributionFilename, Entry, IndexName, Offer, Page, ProjectName, Query, Refused, UploadError,
+    Beside, Claims, DistributionFilename, IndexName, Offer, Page, ProjectName, Query, Refused, UploadError,
 };
 use crate::metrics::{Outcome, Protocol, Verb};
 use crate::payload::Want;

@@ -72,10 +72,19 @@ pub enum Unsound {
 pub struct Digests {
     /// SHA-256.
     pub sha256: [u8; 32],
+    /// BLAKE2b of 256 bits, where it was asked for.
+    pub blake2: Option<[u8; 32]>,
+    /// MD5, where it was asked for.
+    pub md5: Option<[u8; 16]>,
+}
+
+/// Digests that somebody will look at, beside SHA-256.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Beside {
     /// BLAKE2b of 256 bits.
-    pub blake2: [u8; 32],
+    pub blake2: bool,
     /// MD5.
-    pub md5: [u8; 16],
+    pub md5: bool,
 }
 
 /// What a file turned out to be.
@@ -108,8 +117,8 @@ pub struct Inspector {
     opened: Opened,
     size: u64,
     sha256: Sha256,
-    blake2: blake2b_simd::State,
-    md5: Md5,
+    blake2: Option<blake2b_simd::State>,
+    md5: Option<Md5>,
 }
 
 /// Members of a wheel.
@@ -143,14 +152,14 @@ impl Inspector {
             Kind::Source(Archive::TarGz) => Opened::Tar(Box::new(TarGz::new())),
             Kind::Source(Archive::TarBz2) => Opened::Bz2(Vec::new()),
         };
-        Self {
-            filename: filename.clone(),
-            opened,
-            size: 0,
-            sha256: Sha256::new(),
-            blake2: blake2b_simd::Params::new().hash_length(BLAKE2).to_state(),
-            md5: Md5::new(),
-        }
+        Self { filename: filename.clone(), opened, size: 0, sha256: Sha256::new(), blake2: None, md5: None }
+    }
+
+    /// With these digests too.
+    #[must_use]
+    pub fn with(self, beside: Beside) -> Self {
+        let blake2 = || blake2b_simd::Params::new().hash_length(BLAKE2).to_state();
+        Self { blake2: beside.blake2.then(blake2), md5: beside.md5.then(Md5::new), ..self }
     }
 
     /// Bytes of the file that are held.
@@ -169,8 +178,12 @@ impl Inspector {
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), Unsound> {
         self.size += bytes.len() as u64;
         self.sha256.update(bytes);
-        self.blake2.update(bytes);
-        self.md5.update(bytes);
+        if let Some(blake2) = &mut self.blake2 {
+            blake2.update(bytes);
+        }
+        if let Some(md5) = &mut self.md5 {
+            md5.update(bytes);
+        }
         let looked = match &mut self.opened {
             Opened::Zip(zip) => zip.push(bytes).map_err(Unsound::from),
             Opened::Tar(tar) => tar.push(bytes).map_err(Unsound::from),
@@ -195,8 +208,8 @@ impl Inspector {
     fn digests(&self) -> Digests {
         Digests {
             sha256: self.sha256.clone().finalize().into(),
-            blake2: self.blake2.finalize().as_bytes().try_into().unwrap_or([0; BLAKE2]),
-            md5: self.md5.clone().finalize().into(),
+            blake2: self.blake2.as_ref().and_then(|hash| hash.finalize().as_bytes().try_into().ok()),
+            md5: self.md5.clone().map(|hash| hash.finalize().into()),
         }
     }
 

@@ -15,7 +15,8 @@ use tokio::sync::oneshot;
 use super::build::BuildKey;
 use super::filename::{DistributionFilename, Kind};
 use super::folder::{Behind, Folder, behind};
-use super::inspect::{Inspected, Inspector, Unsound};
+use super::inspect::{Beside, Digests, Inspected, Inspector, Unsound};
+use super::large::{Place, Places};
 use super::name::{IndexName, ProjectName};
 use super::record::hex;
 use crate::budget::FREE;
@@ -49,6 +50,8 @@ pub struct Offer {
     pub filename: DistributionFilename,
     /// Its SHA-256, where it is claimed before the bytes come.
     pub sha256: Option<[u8; 32]>,
+    /// Which digests may be claimed of it beside that. One that is claimed and not among these refuses the file.
+    pub beside: Beside,
     /// Its bytes.
     pub body: BoxStream<'static, Result<Bytes, BodyError>>,
     /// What is claimed of it, or why the sender's message is not taken: known once the body has ended.
@@ -82,6 +85,9 @@ pub enum Refused {
     /// The sender claims one thing, and the file is another.
     #[error("the {0} that was sent does not agree with the file")]
     Claim(&'static str),
+    /// A digest that was claimed too late to be computed.
+    #[error("the {0} came behind the file, and other digests before it: they have to be on one side of it")]
+    Late(&'static str),
     /// Its place is an environment's index.
     #[error(
         "{0} says nothing of the libc that the wheel was built for, so it could break other machines: it belongs \
@@ -211,11 +217,10 @@ impl Arriving {
 impl Claims {
     /// Holds what was claimed against what arrived.
     fn check(&self, found: &Inspected) -> Result<(), Refused> {
-        let digests = &found.digests;
-        let right = |claimed: bool, what| if claimed { Ok(()) } else { Err(Refused::Claim(what)) };
-        right(self.sha256.is_none_or(|sum| sum == digests.sha256), "sha256_digest")?;
-        right(self.blake2.is_none_or(|sum| sum == digests.blake2), "blake2_256_digest")?;
-        right(self.md5.is_none_or(|sum| sum == digests.md5), "md5_digest")
+        let Digests { sha256, blake2, md5 } = found.digests;
+        agree(self.sha256, Some(sha256), "sha256_digest")?;
+        agree(self.blake2, blake2, "blake2_256_digest")?;
+        agree(self.md5, md5, "md5_digest")
     }
 
     /// Holds what was claimed against the file's name.
@@ -287,7 +292,7 @@ impl Writes {
     fn arriving(&self, offer: Offer) -> Shared {
         Arc::new(tokio::sync::Mutex::new(Arriving {
             body: offer.body.fuse().boxed(),
-            inspector: Some(Inspector::new(&offer.filename)),
+            inspector: Some(Inspector::new(&offer.filename).with(offer.beside)),
             filename: offer.filename,
             claims: offer.claims,
             large: self.large.clone(),
@@ -327,13 +332,17 @@ async fn drain(mut body: BoxStream<'static, Result<Bytes, BodyError>>) {
     while let Some(Ok(_)) = body.next().await {}
 }
 
-fn compare(
-    record: &Record,
-    filename: &DistributionFilename,
-    ours: &Inspected,
-) -> Result<Landed, UploadError> {
-    if record.sha256 == hex(&ours.digests.sha256) {
-        return Ok(Landed::Same);
+/// Holds a digest that was claimed to the one that was found.
+fn agree<const N: usize>(
+    claimed: Option<[u8; N]>,
+    found: Option<[u8; N]>,
+    what: &'static str,
+) -> Result<(), Refused> {
+    match (claimed, found) {
+        (None, _) => Ok(()),
+        (Some(_), None) => Err(Refused::Late(what)),
+        (Some(claimed), Some(found)) if claimed == found => Ok(()),
+        (Some(_), Some(_)) => Err(Refused::Claim(what)),
     }
 }
 
