@@ -221,19 +221,35 @@ impl Folder {
         Ok(is_it.then_some(meta))
     }
 
-    /// A wheel's metadata, read out of it.
+    /// The metadata of the wheel with this digest, read out of it where they are not remembered.
     pub(in crate::domain) async fn metadata(
         &self,
         filename: &DistributionFilename,
+        sha256: &str,
         want: &Want,
     ) -> Result<Option<Object>, Error> {
-        let Some(found) = self.find(filename).await? else { return Ok(None) };
-        let Some((meta, inspected)) = self.survey(&found.key, filename).await? else { return Ok(None) };
-        let Some(metadata) = inspected.metadata else { return Ok(None) };
-        let meta = Meta { size: metadata.len() as u64, mark: None, ..meta };
-        let unchanged = want.has(&meta.etag);
-        let body = if unchanged { Body::Unchanged } else { Body::Whole(Content::Bytes(metadata)) };
-        Ok(Some(Object { meta, body }))
+        let Some(Found { key, .. }) = self.find(filename).await? else { return Ok(None) };
+        let Some(meta) = self.store.head(&key).await? else { return Ok(None) };
+        let stamp = Stamp::of(meta.size, meta.modified);
+        let name = (key.clone(), stamp);
+        let known = self.known.get(&name).map(|record| (record, self.texts.get(&name)));
+        let known = match known {
+            Some(known) => Some(known),
+            None => self.read(&key, filename, stamp).await?,
+        };
+        let is_it = |record: &Record| record.sha256 == sha256 && record.metadata_sha256.is_some();
+        let Some((_, text)) = known.filter(|(record, _)| is_it(record)) else { return Ok(None) };
+        if want.has(&meta.etag) {
+            return Ok(Some(Object { meta, body: Body::Unchanged }));
+        }
+        let text = match text {
+            Some(text) => Some(text),
+            None => self.read(&key, filename, stamp).await?.and_then(|(_, text)| text),
+        };
+        Ok(text.map(|text| Object {
+            meta: Meta { size: text.len() as u64, mark: None, ..meta },
+            body: Body::Whole(Content::Bytes(text)),
+        }))
     }
 
     /// Where the bytes of an upload go: where there is a file of that name already, or else to the top.

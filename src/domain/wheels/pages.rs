@@ -259,7 +259,7 @@ impl Reads {
         }
     }
 
-    /// A file's bytes. One request. With `sha256` only if it is that file, as far as its writer noted it.
+    /// A file's bytes. One request; two with `sha256` where nothing is noted beside the bytes, and then only if it is that file.
     pub async fn distribution(
         &self,
         index: &IndexName,
@@ -273,11 +273,11 @@ impl Reads {
             Behind::Records => {}
         }
         let key = layout::wheels::file(index, filename, Part::Content);
-        let object = self.store.get(&key, want).await?;
-        Ok(object.filter(|object| is_marked(&object.meta, sha256)))
+        let Some(object) = self.store.get(&key, want).await? else { return Ok(None) };
+        Ok(self.is_of(index, filename, &object.meta, sha256).await?.then_some(object))
     }
 
-    /// About a file. One request, two for a miss.
+    /// About a file. One request, two for a miss; one more as [`Reads::distribution`].
     pub async fn distribution_meta(
         &self,
         index: &IndexName,
@@ -290,27 +290,47 @@ impl Reads {
             Behind::Records => {}
         }
         let key = layout::wheels::file(index, filename, Part::Content);
-        let meta = self.store.head(&key).await?;
-        if meta.is_none() {
+        let Some(meta) = self.store.head(&key).await? else {
             self.store.confirm_absence().await?;
-        }
-        Ok(meta.filter(|meta| is_marked(meta, sha256)))
+            return Ok(None);
+        };
+        Ok(self.is_of(index, filename, &meta, sha256).await?.then_some(meta))
     }
 
-    /// A wheel's metadata. One request.
+    /// The metadata of the wheel with this digest. One request; one more as [`Reads::distribution`].
     pub async fn distribution_metadata(
         &self,
         index: &IndexName,
         filename: &DistributionFilename,
+        sha256: &str,
         want: &Want,
     ) -> Result<Option<Object>, Error> {
         match behind(&self.folder, index) {
-            Behind::Folder(folder) => return folder.metadata(filename, want).await,
+            Behind::Folder(folder) => return folder.metadata(filename, sha256, want).await,
             Behind::Nothing => return Ok(None),
             Behind::Records => {}
         }
         let key = layout::wheels::file(index, filename, Part::Metadata);
-        Ok(self.store.get(&key, want).await?)
+        let Some(object) = self.store.get(&key, want).await? else { return Ok(None) };
+        Ok(self.is_of(index, filename, &object.meta, Some(sha256)).await?.then_some(object))
+    }
+
+    /// Whether an object is of the file with this digest: as is noted with it, or else in the file's record.
+    async fn is_of(
+        &self,
+        index: &IndexName,
+        filename: &DistributionFilename,
+        meta: &Meta,
+        sha256: Option<&str>,
+    ) -> Result<bool, Error> {
+        let Some(sha256) = sha256 else { return Ok(true) };
+        if let Some(mark) = &meta.mark {
+            return Ok(mark == sha256);
+        }
+        let key = layout::wheels::file(index, filename, Part::Record);
+        let json = small(&self.store, &key).await?;
+        let record = json.and_then(|json| Record::parse(filename, &json));
+        Ok(record.is_some_and(|record| record.sha256 == sha256))
     }
 }
 
@@ -322,10 +342,21 @@ fn noted(key: &Key) -> Option<(DistributionFilename, Part)> {
     }
 }
 
-fn is_marked(meta: &Meta, sha256: Option<&str>) -> bool {
-    match (&meta.mark, sha256) {
-        (Some(mark), Some(sha256)) => mark == sha256,
-        (None, _) | (_, None) => true,
+/// What a listed record comes to.
+enum Line {
+    Entry(Box<Entry>),
+    /// It is none, and stays so as long as its line is the same.
+    Damaged,
+    /// It went between the listing and now.
+    Gone,
+}
+
+impl Line {
+    fn entry(self) -> Option<Entry> {
+        match self {
+            Self::Entry(entry) => Some(*entry),
+            Self::Damaged | Self::Gone => None,
+        }
     }
 }
 
