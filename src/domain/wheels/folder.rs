@@ -8,14 +8,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _};
+use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
 use super::filename::DistributionFilename;
 use super::inspect::{Inspected, Inspector};
 use super::name::{IndexName, ProjectName};
 use super::pages::{Entry, Page, Shelf, Stamp};
-use super::record::{Record, hex};
+use super::record::Record;
 use crate::domain::layout::wheels::Part;
 use crate::domain::{Error, Fault};
 use crate::payload::{Body, Content, Meta, Object, Want};
@@ -23,6 +25,12 @@ use crate::store::{Key, Listed, Listing, Prefix, Store};
 
 /// Files whose records are remembered: some 500 bytes each.
 const REMEMBERED: usize = 100_000;
+
+/// Bytes of metadata that are remembered, all together; larger ones are not.
+const TEXTS: u64 = 8 << 20;
+const LARGEST: usize = 64 << 10;
+/// Metadata that the table is laid out for.
+const USUAL: usize = 1024;
 
 /// A file that changed a shorter time ago may be about to change again, with the same time: it is not remembered.
 const SETTLED: Duration = Duration::from_secs(1);
@@ -35,6 +43,16 @@ const YANK: &str = ".yank";
 pub(in crate::domain) struct Folder {
     store: Store,
     known: Cache<(Key, Stamp), Record>,
+    texts: Cache<(Key, Stamp), Bytes, Weight>,
+}
+
+#[derive(Debug, Clone)]
+struct Weight;
+
+impl Weighter<(Key, Stamp), Bytes> for Weight {
+    fn weight(&self, name: &(Key, Stamp), text: &Bytes) -> u64 {
+        (name.0.as_str().len() + text.len()) as u64 + 128
+    }
 }
 
 /// A file that lies there.
@@ -74,7 +92,7 @@ fn yank(key: &Key) -> Key {
 
 impl Folder {
     pub(in crate::domain) fn new(store: Store) -> Self {
-        Self { store, known: Cache::new(REMEMBERED) }
+        Self { store, known: Cache::new(REMEMBERED), texts: Cache::with_weighter(USUAL, TEXTS, Weight) }
     }
 
     /// All that lies there: of several files of one name the one nearest to the top. In the order of their names.
@@ -145,19 +163,32 @@ impl Folder {
         filename: &DistributionFilename,
         stamp: Stamp,
     ) -> Result<Option<Record>, Error> {
-        let name = (key.clone(), stamp);
-        if let Some(record) = self.known.get(&name) {
+        if let Some(record) = self.known.get(&(key.clone(), stamp)) {
             return Ok(Some(record));
         }
+        Ok(self.read(key, filename, stamp).await?.map(|(record, _)| record))
+    }
+
+    /// What is to be said of a file and the metadata in it, read out of it and remembered.
+    async fn read(
+        &self,
+        key: &Key,
+        filename: &DistributionFilename,
+        stamp: Stamp,
+    ) -> Result<Option<(Record, Option<Bytes>)>, Error> {
         let Some((meta, found)) = self.survey(key, filename).await? else { return Ok(None) };
         let record = Record::new(filename, &found, meta.modified);
         if Stamp::of(meta.size, meta.modified) != stamp {
             return Ok(None);
         }
         if meta.modified.elapsed().is_ok_and(|age| age >= SETTLED) {
+            let name = (key.clone(), stamp);
+            if let Some(text) = found.metadata.as_ref().filter(|text| text.len() <= LARGEST) {
+                self.texts.insert(name.clone(), text.clone());
+            }
             self.known.insert(name, record.clone());
         }
-        Ok(Some(record))
+        Ok(Some((record, found.metadata)))
     }
 
     /// Reads a file through.
@@ -263,8 +294,8 @@ impl Folder {
         filename: &DistributionFilename,
     ) -> Result<Option<String>, Error> {
         let Some(found) = self.find(filename).await? else { return Ok(None) };
-        let inspected = self.survey(&found.key, filename).await?;
-        Ok(inspected.map(|(_, inspected)| hex(&inspected.digests.sha256)))
+        let record = self.record(&found.key, filename, found.stamp).await?;
+        Ok(record.map(|record| record.sha256))
     }
 
     /// A file and its yank marker, whether that is there or not; `None` where the file is not.
