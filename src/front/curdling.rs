@@ -104,10 +104,7 @@ async fn package(
 
 /// One object a release, newest first; wheels first among its files.
 fn releases(asked: &str, page: &Page, origin: &str) -> Value {
-    let releases = page.versions().into_iter().rev().map(|version| {
-        let parsed = version.parse::<pep440_rs::Version>();
-        let is_of = |entry: &&Entry| entry.record.version.parse() == parsed;
-        let mut files: Vec<&Entry> = page.files.iter().filter(is_of).collect();
+    let releases = page.releases().into_iter().rev().map(|(version, mut files)| {
         files.sort_by_key(|entry| !entry.record.filename.ends_with(".whl"));
         let urls: Vec<Value> = files
             .iter()

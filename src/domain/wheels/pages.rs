@@ -161,16 +161,24 @@ impl Shelf {
 }
 
 impl Page {
-    /// Every release that has a file, oldest first.
-    pub fn versions(&self) -> Vec<&str> {
+    /// Every release that has a file, oldest first, as the first of its files spells it; and its files.
+    pub fn releases(&self) -> Vec<(&str, Vec<&Entry>)> {
         let parsed = self.files.iter().filter_map(|entry| {
             let version: pep440_rs::Version = entry.record.version.parse().ok()?;
-            Some((version, entry.record.version.as_str()))
+            Some((version, entry))
         });
-        let mut versions: Vec<_> = parsed.collect();
-        versions.sort();
-        versions.dedup_by(|a, b| a.0 == b.0);
-        versions.into_iter().map(|(_, text)| text).collect()
+        let mut parsed: Vec<_> = parsed.collect();
+        parsed.sort_by(|a, b| a.0.cmp(&b.0));
+        let releases = parsed.chunk_by(|a, b| a.0 == b.0).filter_map(|files| {
+            let version = files.first()?.1.record.version.as_str();
+            Some((version, files.iter().map(|(_, entry)| *entry).collect()))
+        });
+        releases.collect()
+    }
+
+    /// Every release that has a file, oldest first.
+    pub fn versions(&self) -> Vec<&str> {
+        self.releases().into_iter().map(|(version, _)| version).collect()
     }
 }
 
