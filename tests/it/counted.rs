@@ -1,6 +1,7 @@
 //! Promise: what a request costs in requests to the store. Counted on the wire, and the gateway's own counters agree.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::faults::rig::{HASH, Patience, Rig, on_each};
 use crate::support::http::{Body, Pattern, bare, request, with_body};
@@ -51,6 +52,13 @@ impl Rig {
         let ours = after.iter().zip(&before).map(|((verb, now), (_, then))| (*verb, now - then));
         let ours: BTreeMap<_, _> = ours.filter(|(_, count)| *count > 0).collect();
         assert_eq!(ours, expected, "{name}: in the metrics");
+    }
+
+    /// Waits until times tell one record from the next. Where they are told by the second, younger ones are read each time.
+    async fn settle(&self) {
+        if self.name == "versitygw" {
+            tokio::time::sleep(Duration::from_millis(2100)).await;
+        }
     }
 
     fn counted(&self) -> Vec<(&'static str, usize)> {
@@ -182,6 +190,7 @@ async fn the_wheel_cache_costs_what_it_must() {
         rig.costs(wheel.upload(), 200, &[("GetObject", 1), ("PutObject", 1)]).await;
         let of = |form| conditional("GET", "/simple/a/", ("accept", form));
         let page = || of("text/html");
+        rig.settle().await;
         rig.costs(page(), 200, &[("ListObjectsV2", 1), ("GetObject", 3), ("PutObject", 1)]).await;
         // One that was not sent before is made of what the last reader left; one that was is at hand.
         rig.costs(of("application/vnd.pypi.simple.v1+json"), 200, &[("ListObjectsV2", 1), ("GetObject", 1)])
@@ -198,6 +207,7 @@ async fn the_wheel_cache_costs_what_it_must() {
         rig.costs(same, 304, &[("ListObjectsV2", 1)]).await;
         // Of a page that was read before only what is new is read.
         rig.costs(Distribution::pure("a", "2").upload(), 200, &[("PutObject", 3)]).await;
+        rig.settle().await;
         rig.costs(page(), 200, &[("ListObjectsV2", 1), ("GetObject", 2), ("PutObject", 1)]).await;
         rig.costs(bare("GET", "/simple/absent/"), 404, &[("ListObjectsV2", 1)]).await;
         rig.costs(bare("GET", "/simple/"), 200, &[("ListObjectsV2", 1)]).await;
