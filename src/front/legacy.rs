@@ -226,9 +226,13 @@ struct Arriving {
 }
 
 impl Arriving {
-    /// The next bytes of the file. Once they are over the rest of the form is read, and what it claims is told.
+    /// The next bytes of the file. Once they are over the rest of the form is read, and what it claims is told. Behind an error
+    /// whatever is left is passed over, where somebody still asks for it.
     async fn step(mut self) -> Option<(Result<bytes::Bytes, crate::payload::BodyError>, Self)> {
-        let mut part = self.part.take()?;
+        let Some(mut part) = self.part.take() else {
+            self.form.drain().await;
+            return None;
+        };
         match part.chunk().await {
             Ok(Some(chunk)) => {
                 self.part = Some(part);
@@ -242,10 +246,10 @@ impl Arriving {
                         self.say(claims);
                         None
                     }
-                    Err(error) => Some((Err(self.fail(&error).await), self)),
+                    Err(error) => Some((Err(self.fail(&error)), self)),
                 }
             }
-            Err(error) => Some((Err(self.fail(&error).await), self)),
+            Err(error) => Some((Err(self.fail(&error)), self)),
         }
     }
 
@@ -259,10 +263,9 @@ impl Arriving {
         Ok(())
     }
 
-    async fn fail(&mut self, error: &FormError) -> crate::payload::BodyError {
+    fn fail(&mut self, error: &FormError) -> crate::payload::BodyError {
         if let FormError::Bad(why) = error {
             self.say(Err(why.clone()));
-            self.form.drain().await;
         }
         error.as_body()
     }

@@ -153,10 +153,15 @@ async fn a_form_that_is_not_good_is_refused_and_leaves_nothing() {
     client.check(said(form().bytes(), "text/plain"), 400).await;
     client.check(said(form().bytes(), "multipart/form-data"), 400).await;
     client.check(said(b"nonsense".to_vec(), &Form::kind()), 400).await;
-    let mut endless = b"--0123456789abcdef\r\nX: ".to_vec();
-    endless.resize(3 << 20, b'x');
-    let answer = client.check(said(endless, &Form::kind()), 400).await;
-    assert!(answer.text().contains("head does not end"), "{}", answer.text());
+    for length in [100 << 10, 3 << 20] {
+        let mut endless = b"--0123456789abcdef\r\nX: ".to_vec();
+        endless.resize(length, b'x');
+        let answer = client.check(said(endless, &Form::kind()), 400).await;
+        assert!(answer.text().contains("head does not end"), "{}", answer.text());
+    }
+    client
+        .check(said(form().bytes(), &format!("multipart/form-data; boundary={}", "b".repeat(71))), 400)
+        .await;
     client.check(said(Vec::new(), &Form::kind()), 400).await;
     client.check(request("GET", "/legacy/").body(empty()).unwrap(), 405).await;
     // Of old, and without effect.
@@ -295,6 +300,15 @@ async fn who_is_refused_early_reads_why() {
     assert!(answer.text().contains("no zip archive"), "{}", answer.text());
     let linux = Distribution::wheel("a", "1", "cp39-cp39-linux_x86_64", &vec![7; 30 << 20]);
     gateway.client().check(linux.upload(), 400).await;
+    // Of a form that is none, too.
+    let mut broken = file.form().bytes();
+    broken.splice(0..0, *b"--0123456789abcdef\r\n\r\nno name\r\n");
+    for (method, path) in [("POST", "/legacy/"), ("PUT", "/p/a-1-py3-none-any.whl")] {
+        let asked = request(method, path).header("content-type", Form::kind());
+        let body = crate::support::http::full(broken.clone());
+        let answer = gateway.client().check(asked.body(body).unwrap(), 400).await;
+        assert!(answer.text().contains("the form"), "{}", answer.text());
+    }
     gateway.holds(&[]).await;
 }
 
