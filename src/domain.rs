@@ -111,6 +111,9 @@ pub enum Error {
     /// The name would have to be a file and a directory at once.
     #[error("the name is already a directory, or lies below a file")]
     Conflict,
+    /// The name is so long that nothing can lie beside it.
+    #[error("the name is too long for what would lie beside it")]
+    Long,
     /// The store failed.
     #[error("the store failed")]
     Store(Fault),

@@ -82,12 +82,9 @@ fn place(filename: &DistributionFilename) -> Key {
     }
 }
 
-/// Where the yank marker of a file is.
-fn yank(key: &Key) -> Key {
-    match format!("{key}{YANK}").parse() {
-        Ok(key) => key,
-        Err(_) => key.clone(),
-    }
+/// Where the yank marker of a file is. `None` where the name would be too long: such a file cannot be yanked.
+fn yank(key: &Key) -> Option<Key> {
+    format!("{key}{YANK}").parse().ok()
 }
 
 impl Folder {
@@ -141,9 +138,9 @@ impl Folder {
                 whole = false;
                 continue;
             };
-            let yanked = match wanted.yank {
+            let yanked = match wanted.yank.and_then(|_| yank(&wanted.key)) {
                 None => None,
-                Some(_) => self.reason(&yank(&wanted.key)).await?,
+                Some(marker) => self.reason(&marker).await?,
             };
             files.push(Entry::new(record, yanked, wanted.stamp, wanted.yank));
         }
@@ -298,11 +295,11 @@ impl Folder {
         Ok(record.map(|record| record.sha256))
     }
 
-    /// A file and its yank marker, whether that is there or not; `None` where the file is not.
+    /// A file and its yank marker, whether that is there or not; `None` where the file is not, or cannot have one.
     pub(in crate::domain) async fn keys(
         &self,
         filename: &DistributionFilename,
-    ) -> Result<Option<(Key, Key)>, Error> {
+    ) -> Result<Option<(Key, Option<Key>)>, Error> {
         let found = self.find(filename).await?;
         Ok(found.map(|found| (found.key.clone(), yank(&found.key))))
     }
@@ -346,6 +343,10 @@ mod tests {
         }
         let filename = "foo-1.0.zip".parse().unwrap();
         assert_eq!(parse(&place(&filename)), Some((filename.clone(), Part::Record)));
-        assert_eq!(parse(&yank(&place(&filename))), Some((filename, Part::Yank)));
+        assert_eq!(yank(&place(&filename)).and_then(|key| parse(&key)), Some((filename.clone(), Part::Yank)));
+        // Of the longest names there is none, rather than the file itself.
+        let deep = |length: usize| format!("{}foo-1.0.zip", "d/".repeat(length)).parse().unwrap();
+        assert!(yank(&deep(504)).is_some_and(|key| key.as_str().len() == 1024));
+        assert_eq!(yank(&deep(505)), None);
     }
 }
