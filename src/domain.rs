@@ -5,12 +5,11 @@
 
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
-
 use crate::payload::{BodyError, ReadError};
 use crate::store::{self, PutError, Store};
 use refresh::Refresh;
 use wheels::folder::Folder;
+use wheels::large::Places;
 
 pub mod artifact;
 pub mod digest;
@@ -25,14 +24,11 @@ pub mod units;
 pub mod wheels;
 pub mod writes;
 
-/// Uploads under way that may hold a file's metadata of more than usual size.
-const LARGE: usize = 4;
-
 /// Everything that the service can do, over one store. Rights decide which facet of it a caller is given.
 #[derive(Debug, Clone)]
 pub struct Gateway {
     store: Store,
-    large: Arc<Semaphore>,
+    large: Places,
     wheels: Wheels,
     folder: Option<Arc<Folder>>,
     refresh: Refresh,
@@ -59,7 +55,7 @@ pub struct Reads {
 #[derive(Debug, Clone)]
 pub struct Writes {
     store: Store,
-    large: Arc<Semaphore>,
+    large: Places,
     wheels: Wheels,
     folder: Option<Arc<Folder>>,
     refresh: Refresh,
@@ -76,7 +72,7 @@ impl Gateway {
     /// The service over a store. Uses leave things as old as they are.
     pub fn new(store: Store, wheels: Wheels) -> Self {
         let folder = wheels.folder.then(|| Arc::new(Folder::new(store.clone())));
-        Self { store, large: Arc::new(Semaphore::new(LARGE)), wheels, folder, refresh: Refresh::default() }
+        Self { store, large: Places::default(), wheels, folder, refresh: Refresh::default() }
     }
 
     /// The same service, where uses of what is old are told.
@@ -93,7 +89,7 @@ impl Gateway {
     pub fn writes(&self) -> Writes {
         Writes {
             store: self.store.clone(),
-            large: Arc::clone(&self.large),
+            large: self.large.clone(),
             wheels: self.wheels,
             folder: self.folder.clone(),
             refresh: self.refresh.clone(),
@@ -126,6 +122,9 @@ pub enum Error {
     /// The name would have to be a file and a directory at once.
     #[error("the name is already a directory, or lies below a file")]
     Conflict,
+    /// The name is so long that nothing can lie beside it.
+    #[error("the name is too long for what would lie beside it")]
+    Long,
     /// The store failed.
     #[error("the store failed")]
     Store(Fault),

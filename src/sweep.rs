@@ -161,7 +161,10 @@ mod tests {
     #[test]
     fn half_an_entry_is_refused() {
         let half = "artifact/linux_amd64/p/t/AAECAwQFBgcICQoLDA0ODxAREhM/gen";
-        assert_eq!(places(named(&[half])), Err(Refusal::WithinEntry(half.parse().unwrap())));
+        for half in [half, "wheels/shared/a/.records", "wheels/built/e/a/.records"] {
+            assert_eq!(places(named(&[half])), Err(Refusal::WithinEntry(half.parse().unwrap())));
+        }
+        assert_eq!(places(named(&["wheels/shared/a"])), Ok(named(&["wheels/shared/a"])));
     }
 
     #[test]

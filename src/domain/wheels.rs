@@ -5,9 +5,11 @@
 //! comes upon a file whose record is missing writes that record for him. Never asks a package index elsewhere.
 
 pub mod build;
+mod commit;
 pub mod filename;
 pub(super) mod folder;
 pub mod inspect;
+pub(super) mod large;
 pub mod manage;
 pub mod metadata;
 pub mod name;
@@ -20,6 +22,7 @@ pub mod zip;
 
 pub use build::{BuildInputs, BuildKey, BuildKeyError};
 pub use filename::{DistributionFilename, FilenameError};
+pub use inspect::Beside;
 pub use manage::{Reason, ReasonError};
 pub use name::{EnvironmentId, IndexName, NameError, ProjectName};
 pub use pages::{Entry, Page, Shelf};

@@ -17,13 +17,13 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use crate::domain::wheels::{
-    Claims, DistributionFilename, Entry, IndexName, Offer, Page, ProjectName, Query, Refused, UploadError,
+    Beside, Claims, DistributionFilename, IndexName, Offer, Page, ProjectName, Query, Refused, UploadError,
 };
 use crate::metrics::{Outcome, Protocol, Verb};
-use crate::payload::Want;
+use crate::payload::{BodyError, Want};
 
 use super::auth::{Reader, Writer};
-use super::form::{Form, FormError};
+use super::form::{Form, FormError, Part};
 use super::status::Failure;
 use super::{App, body, conditional, html, origin, path};
 
@@ -104,10 +104,7 @@ async fn package(
 
 /// One object a release, newest first; wheels first among its files.
 fn releases(asked: &str, page: &Page, origin: &str) -> Value {
-    let releases = page.versions().into_iter().rev().map(|version| {
-        let parsed = version.parse::<pep440_rs::Version>();
-        let is_of = |entry: &&Entry| entry.record.version.parse() == parsed;
-        let mut files: Vec<&Entry> = page.files.iter().filter(is_of).collect();
+    let releases = page.releases().into_iter().rev().map(|(version, mut files)| {
         files.sort_by_key(|entry| !entry.record.filename.ends_with(".whl"));
         let urls: Vec<Value> = files
             .iter()
@@ -198,36 +195,76 @@ async fn store(
 
 /// The one file of a form, whatever its field is called.
 async fn offer(mut form: Form, filename: DistributionFilename) -> Result<Offer, Failure> {
-    let part = loop {
-        match form.next().await? {
-            None => return Err(Failure::Invalid("the form has no file".to_owned())),
-            Some(part) if part.filename.is_some() => break part,
-            Some(part) => form.skip(part).await?,
+    let part = match first_file(&mut form).await {
+        Ok(Some(part)) => part,
+        Ok(None) => return Err(Failure::Invalid("the form has no file".to_owned())),
+        Err(error) => {
+            if matches!(error, FormError::Bad(_)) {
+                form.drain().await;
+            }
+            return Err(error.into());
         }
     };
     let (tell, claims) = oneshot::channel();
-    let body = stream::unfold(Some((form, part, tell)), |state| async {
-        let (mut form, mut part, tell) = state?;
+    let arriving = Arriving { form, part: Some(part), tell: Some(tell) };
+    let body = stream::unfold(arriving, Arriving::step).boxed();
+    Ok(Offer { filename, sha256: None, beside: Beside::default(), body, claims })
+}
+
+async fn first_file(form: &mut Form) -> Result<Option<Part>, FormError> {
+    while let Some(part) = form.next().await? {
+        if part.filename.is_some() {
+            return Ok(Some(part));
+        }
+        form.skip(part).await?;
+    }
+    Ok(None)
+}
+
+/// The file on its way, and the form around it.
+struct Arriving {
+    form: Form,
+    part: Option<Part>,
+    tell: Option<oneshot::Sender<Result<Claims, String>>>,
+}
+
+impl Arriving {
+    /// The next bytes of the file. Behind an error whatever is left is passed over, where somebody still asks for it.
+    async fn step(mut self) -> Option<(Result<bytes::Bytes, BodyError>, Self)> {
+        let Some(mut part) = self.part.take() else {
+            self.form.drain().await;
+            return None;
+        };
         let error = match part.chunk().await {
-            Ok(Some(chunk)) => return Some((Ok(chunk), Some((form, part, tell)))),
+            Ok(Some(chunk)) => {
+                self.part = Some(part);
+                return Some((Ok(chunk), self));
+            }
             Ok(None) => {
                 drop(part);
-                match only(&mut form).await {
-                    Ok(()) => return tell.send(Ok(Claims::default())).err().and(None),
+                match only(&mut self.form).await {
+                    Ok(()) => {
+                        self.say(Ok(Claims::default()));
+                        return None;
+                    }
                     Err(error) => error,
                 }
             }
             Err(error) => error,
         };
-        let told = match &error {
-            FormError::Bad(why) => tell.send(Err(why.clone())),
-            FormError::Body(_) => Ok(()),
-        };
-        form.drain().await;
-        drop(told);
-        Some((Err(error.as_body()), None))
-    });
-    Ok(Offer { filename, sha256: None, body: body.boxed(), claims })
+        if let FormError::Bad(why) = &error {
+            self.say(Err(why.clone()));
+        }
+        Some((Err(error.as_body()), self))
+    }
+
+    fn say(&mut self, claims: Result<Claims, String>) {
+        if let Some(tell) = self.tell.take()
+            && tell.send(claims).is_err()
+        {
+            tracing::debug!("nobody waits for the claims of an upload any more");
+        }
+    }
 }
 
 /// Holds a form to one file.

@@ -2,9 +2,9 @@
 //!
 //! What is small is handed over as text, a file as a stream; what nobody asked for is passed over. Knows no protocol.
 
+use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use axum::extract::Request;
@@ -19,8 +19,15 @@ use crate::payload::BodyError;
 use super::status::Failure;
 use super::{App, body};
 
-/// Bytes that may arrive while nothing comes of them: the head of a part, or what stands before the first.
-const AHEAD: u64 = 1 << 20;
+/// Bytes that may arrive while nothing comes of them: the head of a part, or what stands before the first. So much of a body a
+/// form has in memory.
+const AHEAD: usize = 64 << 10;
+
+/// Bytes that the parser is given at a time.
+const STEP: usize = 16 << 10;
+
+/// Most bytes of what stands between two parts (RFC 2046 §5.1.1).
+const MOST_BOUNDARY: usize = 70;
 
 /// Most bytes of all fields but files.
 const MOST: u64 = 8 << 20;
@@ -61,33 +68,83 @@ impl FormError {
 #[error("the form has a part whose head does not end")]
 struct Flood;
 
-/// A body of which the parser gets a chunk at a time, and not without end.
-struct Paced {
+/// A body on its way to the parser, which takes all that is ready before it looks at any of it: it is given a little at a time,
+/// and not without end. What the parser leaves of it is taken past it.
+struct Source {
     body: BoxStream<'static, Result<Bytes, BodyError>>,
-    allowed: Arc<AtomicU64>,
+    /// Of a chunk that was larger.
+    left: Bytes,
+    /// Bytes that may come before something comes of them.
+    allowed: usize,
     fed: bool,
+    over: bool,
 }
+
+impl Source {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        while self.left.is_empty() {
+            if self.over {
+                return Poll::Ready(None);
+            }
+            match std::task::ready!(self.body.poll_next_unpin(context)) {
+                Some(Ok(chunk)) => self.left = chunk,
+                end @ (Some(Err(_)) | None) => {
+                    self.over = true;
+                    return Poll::Ready(end);
+                }
+            }
+        }
+        let now = self.left.len().min(STEP);
+        Poll::Ready(Some(Ok(self.left.split_to(now))))
+    }
+}
+
+/// The same body to whoever reads it.
+#[derive(Clone)]
+struct Shared(Arc<Mutex<Source>>);
+
+impl Shared {
+    fn new(body: BoxStream<'static, Result<Bytes, BodyError>>) -> Self {
+        let source = Source { body, left: Bytes::new(), allowed: AHEAD, fed: false, over: false };
+        Self(Arc::new(Mutex::new(source)))
+    }
+
+    fn source(&self) -> MutexGuard<'_, Source> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Something came of what arrived.
+    fn go_on(&self) {
+        self.source().allowed = AHEAD;
+    }
+
+    /// Takes all that the parser has not.
+    async fn rest(&self) -> Result<(), BodyError> {
+        while let Some(chunk) = poll_fn(|context| self.source().poll(context)).await {
+            chunk?;
+        }
+        Ok(())
+    }
+}
+
+/// The parser's way to a body.
+struct Paced(Shared);
 
 impl Stream for Paced {
     type Item = Result<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        // The parser takes all that is ready before it looks at any of it.
-        if std::mem::take(&mut self.fed) {
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let mut source = self.0.source();
+        if std::mem::take(&mut source.fed) {
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
-        let next = std::task::ready!(self.body.poll_next_unpin(context));
-        Poll::Ready(match next {
-            None => None,
-            Some(Err(error)) => Some(Err(error.into())),
-            Some(Ok(chunk)) => {
-                self.fed = true;
-                let left = self.allowed.load(Ordering::Relaxed).checked_sub(chunk.len() as u64);
-                self.allowed.store(left.unwrap_or_default(), Ordering::Relaxed);
-                Some(if left.is_some() { Ok(chunk) } else { Err(Flood.into()) })
-            }
-        })
+        let Some(next) = std::task::ready!(source.poll(context)) else { return Poll::Ready(None) };
+        let chunk = next?;
+        source.fed = true;
+        let left = source.allowed.checked_sub(chunk.len());
+        source.allowed = left.unwrap_or_default();
+        Poll::Ready(Some(if left.is_some() { Ok(chunk) } else { Err(Flood.into()) }))
     }
 }
 
@@ -98,13 +155,13 @@ pub(super) struct Part {
     /// The name of the file that it is.
     pub(super) filename: Option<String>,
     field: Field<'static>,
-    allowed: Arc<AtomicU64>,
+    body: Shared,
 }
 
 /// A form under way.
 pub(super) struct Form {
     multipart: Multipart<'static>,
-    allowed: Arc<AtomicU64>,
+    body: Shared,
     left: u64,
 }
 
@@ -116,28 +173,28 @@ impl Form {
     pub(super) fn open(request: Request, app: &App, counted: (Protocol, Verb)) -> Result<Self, Failure> {
         let kind = request.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
         let boundary = kind.and_then(|kind| multer::parse_boundary(kind).ok());
-        let boundary = boundary.ok_or_else(|| {
+        let boundary = boundary.filter(|boundary| boundary.len() <= MOST_BOUNDARY).ok_or_else(|| {
             Failure::Invalid("the body is no multipart/form-data with a boundary".to_owned())
         })?;
         let (payload, terms) = body::incoming(request, app, counted)?;
-        let body = terms.declared.check(payload).stream;
-        let allowed = Arc::new(AtomicU64::new(AHEAD));
-        let paced = Paced { body, allowed: Arc::clone(&allowed), fed: false };
-        Ok(Self { multipart: Multipart::new(paced, boundary), allowed, left: MOST })
+        let body = Shared::new(terms.declared.check(payload).stream);
+        Ok(Self { multipart: Multipart::new(Paced(body.clone()), boundary), body, left: MOST })
     }
 
-    /// The next part; what is left of the one before is passed over.
+    /// The next part, once the one before has been read. Behind the last one the body is taken to its end, which may not be
+    /// what was declared of it.
     pub(super) async fn next(&mut self) -> Result<Option<Part>, FormError> {
-        self.allowed.store(AHEAD, Ordering::Relaxed);
+        self.body.go_on();
         let Some(field) = self.multipart.next_field().await.map_err(|error| cause(&error))? else {
+            self.body.rest().await.map_err(FormError::Body)?;
             return Ok(None);
         };
-        self.allowed.store(AHEAD, Ordering::Relaxed);
+        self.body.go_on();
         let Some(name) = field.name().map(str::to_owned) else {
             return Err(FormError::Bad("the form has a part without a name".to_owned()));
         };
         let filename = field.file_name().map(str::to_owned);
-        Ok(Some(Part { name, filename, field, allowed: Arc::clone(&self.allowed) }))
+        Ok(Some(Part { name, filename, field, body: self.body.clone() }))
     }
 
     /// A part as text, without blanks around it.
@@ -160,10 +217,10 @@ impl Form {
         Ok(())
     }
 
-    /// Passes over all that is left, whatever it is: its sender reads the answer once it has sent all.
+    /// Passes over all that is left, form or not: its sender reads the answer once it has sent all.
     pub(super) async fn drain(&mut self) {
-        while let Ok(Some(mut part)) = self.next().await {
-            while let Ok(Some(_)) = part.chunk().await {}
+        if let Err(error) = self.body.rest().await {
+            tracing::debug!(cause = %error, "a form that is refused broke off");
         }
     }
 
@@ -181,7 +238,7 @@ impl Part {
     /// The next bytes of it.
     pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>, FormError> {
         let chunk = self.field.chunk().await.map_err(|error| cause(&error));
-        self.allowed.store(AHEAD, Ordering::Relaxed);
+        self.body.go_on();
         chunk
     }
 }

@@ -1,7 +1,7 @@
 //! Python's uploads: `POST /legacy/`, and `/built/{env}/legacy/`, as twine, uv, poetry, flit and hatch send them.
 //!
 //! The fields of a form come in any order, also behind the file; none is required but those that every client sends, and
-//! every digest that is sent is checked. What is refused is said three times over, for clients show their users the
+//! every digest that is sent is checked: digests stand on one side of the file, so that none is computed in vain. What is refused is said three times over, for clients show their users the
 //! status line, or the body, or a problem document, and hardly one of them shows more than one.
 
 use axum::Router;
@@ -16,8 +16,8 @@ use hyper::ext::ReasonPhrase;
 use tokio::sync::oneshot;
 
 use crate::domain::wheels::{
-    BuildKey, BuildKeyError, Claims, DistributionFilename, IndexName, Landed, Offer, Refused, UploadError,
-    record,
+    Beside, BuildKey, BuildKeyError, Claims, DistributionFilename, IndexName, Landed, Offer, Refused,
+    UploadError, record,
 };
 use crate::metrics::{Outcome, Protocol, Verb};
 
@@ -132,6 +132,13 @@ impl Fields {
         Ok(())
     }
 
+    /// Which digests are to be computed while the file passes: those that were sent, or all where none was. They may
+    /// follow then.
+    fn beside(&self) -> Beside {
+        let none = self.sha256.is_none() && self.blake2.is_none() && self.md5.is_none();
+        Beside { blake2: none || self.blake2.is_some(), md5: none || self.md5.is_some() }
+    }
+
     fn build(&self) -> Result<Option<BuildKey>, String> {
         let parsed = self.build.as_deref().map(str::parse).transpose();
         parsed.map_err(|error: BuildKeyError| format!("the field build_key is wrong: {error}"))
@@ -176,10 +183,11 @@ async fn offer(mut form: Form) -> Result<Option<Offer>, Failure> {
     match up_to_content(&mut form, &mut fields).await {
         Ok(Some((filename, part))) => {
             let sha256 = fields.sha256.as_deref().and_then(record::unhex);
+            let beside = fields.beside();
             let (tell, claims) = oneshot::channel();
             let arriving = Arriving { form, part: Some(part), fields, tell: Some(tell) };
             let body = stream::unfold(arriving, Arriving::step).boxed();
-            Ok(Some(Offer { filename, sha256, body, claims }))
+            Ok(Some(Offer { filename, sha256, beside, body, claims }))
         }
         Ok(None) if matches!(fields.action.as_deref(), Some("submit" | "verify")) => Ok(None),
         Ok(None) => Err(Failure::Invalid("the form has no file \"content\"".to_owned())),
@@ -218,9 +226,13 @@ struct Arriving {
 }
 
 impl Arriving {
-    /// The next bytes of the file. Once they are over the rest of the form is read, and what it claims is told.
+    /// The next bytes of the file. Once they are over the rest of the form is read, and what it claims is told. Behind an error
+    /// whatever is left is passed over, where somebody still asks for it.
     async fn step(mut self) -> Option<(Result<bytes::Bytes, crate::payload::BodyError>, Self)> {
-        let mut part = self.part.take()?;
+        let Some(mut part) = self.part.take() else {
+            self.form.drain().await;
+            return None;
+        };
         match part.chunk().await {
             Ok(Some(chunk)) => {
                 self.part = Some(part);
@@ -234,10 +246,10 @@ impl Arriving {
                         self.say(claims);
                         None
                     }
-                    Err(error) => Some((Err(self.fail(&error).await), self)),
+                    Err(error) => Some((Err(self.fail(&error)), self)),
                 }
             }
-            Err(error) => Some((Err(self.fail(&error).await), self)),
+            Err(error) => Some((Err(self.fail(&error)), self)),
         }
     }
 
@@ -251,10 +263,9 @@ impl Arriving {
         Ok(())
     }
 
-    async fn fail(&mut self, error: &FormError) -> crate::payload::BodyError {
+    fn fail(&mut self, error: &FormError) -> crate::payload::BodyError {
         if let FormError::Bad(why) = error {
             self.say(Err(why.clone()));
-            self.form.drain().await;
         }
         error.as_body()
     }

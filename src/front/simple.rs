@@ -20,6 +20,7 @@ use sha2::{Digest as _, Sha256};
 use crate::domain::Reads;
 use crate::domain::wheels::{BuildKey, DistributionFilename, IndexName, ProjectName, record};
 use crate::metrics::Outcome;
+use crate::payload::Want;
 
 use super::auth::Reader;
 use super::status::Failure;
@@ -219,7 +220,7 @@ async fn fetch(Reader(reads): Reader, request: Request) -> Result<Response, Fail
     let named = Named::parse(request.uri())?;
     let want = conditional::want(request.method(), request.headers());
     let (object, kind) = if named.metadata {
-        (reads.distribution_metadata(&named.index, &named.filename, &want).await?, TEXT)
+        (reads.distribution_metadata(&named.index, &named.filename, &named.sha256, &want).await?, TEXT)
     } else {
         (reads.distribution(&named.index, &named.filename, Some(&named.sha256), &want).await?, OCTETS)
     };
@@ -233,7 +234,8 @@ async fn look(Reader(reads): Reader, request: Request) -> Result<Response, Failu
     let want = conditional::want(request.method(), request.headers());
     let (meta, kind) = if named.metadata {
         // Small, and asked for by hardly anybody.
-        let object = reads.distribution_metadata(&named.index, &named.filename, &Default::default()).await?;
+        let all = Want::default();
+        let object = reads.distribution_metadata(&named.index, &named.filename, &named.sha256, &all).await?;
         (object.map(|object| object.meta), TEXT)
     } else {
         (reads.distribution_meta(&named.index, &named.filename, Some(&named.sha256)).await?, OCTETS)

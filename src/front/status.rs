@@ -230,6 +230,7 @@ impl From<domain::Error> for Failure {
         match error {
             domain::Error::Body(error) => error.into(),
             domain::Error::Conflict => Self::Conflict,
+            domain::Error::Long => Self::Invalid(error.to_string()),
             domain::Error::Store(fault) => Self::Store(fault),
         }
     }

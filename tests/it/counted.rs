@@ -60,6 +60,13 @@ impl Rig {
         assert_eq!(ours, expected, "{name}: in the metrics");
     }
 
+    /// Waits until times tell one record from the next. Where they are told by the second, younger ones are read each time.
+    async fn settle(&self) {
+        if self.name == "versitygw" {
+            tokio::time::sleep(Duration::from_millis(2100)).await;
+        }
+    }
+
     fn counted(&self) -> Vec<(&'static str, usize)> {
         let count = |(verb, ours)| (verb, usize::try_from(self.metrics.calls_of(ours)).unwrap());
         VERBS.into_iter().map(count).collect()
@@ -259,6 +266,7 @@ async fn the_wheel_cache_costs_what_it_must() {
         rig.costs(wheel.upload(), 200, &[("GetObject", 1), ("PutObject", 1)]).await;
         let of = |form| conditional("GET", "/simple/a/", ("accept", form));
         let page = || of("text/html");
+        rig.settle().await;
         rig.costs(page(), 200, &[("ListObjectsV2", 1), ("GetObject", 3), ("PutObject", 1)]).await;
         // One that was not sent before is made of what the last reader left; one that was is at hand.
         rig.costs(of("application/vnd.pypi.simple.v1+json"), 200, &[("ListObjectsV2", 1), ("GetObject", 1)])
@@ -275,6 +283,7 @@ async fn the_wheel_cache_costs_what_it_must() {
         rig.costs(same, 304, &[("ListObjectsV2", 1)]).await;
         // Of a page that was read before only what is new is read.
         rig.costs(Distribution::pure("a", "2").upload(), 200, &[("PutObject", 3)]).await;
+        rig.settle().await;
         rig.costs(page(), 200, &[("ListObjectsV2", 1), ("GetObject", 2), ("PutObject", 1)]).await;
         rig.costs(bare("GET", "/simple/absent/"), 404, &[("ListObjectsV2", 1)]).await;
         rig.costs(bare("GET", "/simple/"), 200, &[("ListObjectsV2", 1)]).await;

@@ -63,7 +63,7 @@ fn of_wheel(key: &Key, held: &WheelKey) -> Member {
 /// Whether a place cuts through an entry, so that walking it sees only some of the entry's keys.
 pub fn is_inside_entry(place: &Prefix) -> bool {
     let within = format!("{place}x").parse().ok().and_then(|key| member(&key).within);
-    within.is_some_and(|entry| entry.as_str().len() < place.as_str().len())
+    within.is_some_and(|entry| entry.as_str().len() < place.as_str().len()) || wheels::is_among_records(place)
 }
 
 /// The artifact entry that goes by this [`Member::entry`]; `None` where that is of something else.
@@ -144,6 +144,15 @@ mod tests {
             ("artifact/linux_amd64/t/$/p/x", true),
             ("artifact/linux_amd64/t/$/p/x/@", false),
             ("please/ab", false),
+            ("wheels/shared", false),
+            ("wheels/shared/a", false),
+            ("wheels/shared/a/.records", true),
+            ("wheels/shared/a/.records/a-1.tar.gz.json", true),
+            ("wheels/built/e/a", false),
+            ("wheels/built/e/a/.records", true),
+            ("wheels/built/e/.keys/ab", false),
+            ("wheels/shared/a/notes", false),
+            ("wheels/shared/.records", false),
         ] {
             let place = place.replace('@', H20).replace('$', H8);
             assert_eq!(is_inside_entry(&place.parse().unwrap()), inside, "{place}");

@@ -127,16 +127,28 @@ fn normal(text: &str) -> Option<ProjectName> {
     text.parse().ok().filter(|name: &ProjectName| name.as_str() == text)
 }
 
-/// What a path below [`TOP`] is.
-pub(super) fn parse(path: &str) -> Option<WheelKey> {
-    let (index, rest) = match path.split_once('/')? {
+/// The index that a path below [`TOP`] begins with, and what is behind it.
+fn split(path: &str) -> Option<(IndexName, &str)> {
+    Some(match path.split_once('/')? {
         (SHARED, rest) => (IndexName::Shared, rest),
         (BUILT, rest) => {
             let (environment, rest) = rest.split_once('/')?;
             (IndexName::Built(environment.parse::<EnvironmentId>().ok()?), rest)
         }
         _ => return None,
-    };
+    })
+}
+
+/// Whether a place is within the records of a project: the files that they are of lie elsewhere.
+pub(super) fn is_among_records(place: &Prefix) -> bool {
+    let path = place.as_str().strip_prefix(TOP).and_then(|rest| rest.strip_prefix('/'));
+    let rest = path.and_then(split).and_then(|(_, rest)| rest.split_once('/'));
+    rest.is_some_and(|(project, rest)| normal(project).is_some() && rest.split('/').next() == Some(RECORDS))
+}
+
+/// What a path below [`TOP`] is.
+pub(super) fn parse(path: &str) -> Option<WheelKey> {
+    let (index, rest) = split(path)?;
     let (project, rest) = rest.split_once('/')?;
     if project == KEYS {
         let (shard, hex) = rest.split_once('/')?;

@@ -8,14 +8,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _};
+use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
 use super::filename::DistributionFilename;
 use super::inspect::{Inspected, Inspector};
 use super::name::{IndexName, ProjectName};
 use super::pages::{Entry, Page, Shelf, Stamp};
-use super::record::{Record, hex};
+use super::record::Record;
 use crate::domain::layout::wheels::Part;
 use crate::domain::{Error, Fault};
 use crate::payload::{Body, Content, Meta, Object, Want};
@@ -23,6 +25,12 @@ use crate::store::{Key, Listed, Listing, Prefix, Store};
 
 /// Files whose records are remembered: some 500 bytes each.
 const REMEMBERED: usize = 100_000;
+
+/// Bytes of metadata that are remembered, all together; larger ones are not.
+const TEXTS: u64 = 8 << 20;
+const LARGEST: usize = 64 << 10;
+/// Metadata that the table is laid out for.
+const USUAL: usize = 1024;
 
 /// A file that changed a shorter time ago may be about to change again, with the same time: it is not remembered.
 const SETTLED: Duration = Duration::from_secs(1);
@@ -35,6 +43,16 @@ const YANK: &str = ".yank";
 pub(in crate::domain) struct Folder {
     store: Store,
     known: Cache<(Key, Stamp), Record>,
+    texts: Cache<(Key, Stamp), Bytes, Weight>,
+}
+
+#[derive(Debug, Clone)]
+struct Weight;
+
+impl Weighter<(Key, Stamp), Bytes> for Weight {
+    fn weight(&self, name: &(Key, Stamp), text: &Bytes) -> u64 {
+        (name.0.as_str().len() + text.len()) as u64 + 128
+    }
 }
 
 /// A file that lies there.
@@ -64,17 +82,14 @@ fn place(filename: &DistributionFilename) -> Key {
     }
 }
 
-/// Where the yank marker of a file is.
-fn yank(key: &Key) -> Key {
-    match format!("{key}{YANK}").parse() {
-        Ok(key) => key,
-        Err(_) => key.clone(),
-    }
+/// Where the yank marker of a file is. `None` where the name would be too long: such a file cannot be yanked.
+fn yank(key: &Key) -> Option<Key> {
+    format!("{key}{YANK}").parse().ok()
 }
 
 impl Folder {
     pub(in crate::domain) fn new(store: Store) -> Self {
-        Self { store, known: Cache::new(REMEMBERED) }
+        Self { store, known: Cache::new(REMEMBERED), texts: Cache::with_weighter(USUAL, TEXTS, Weight) }
     }
 
     /// All that lies there: of several files of one name the one nearest to the top. In the order of their names.
@@ -123,9 +138,9 @@ impl Folder {
                 whole = false;
                 continue;
             };
-            let yanked = match wanted.yank {
+            let yanked = match wanted.yank.and_then(|_| yank(&wanted.key)) {
                 None => None,
-                Some(_) => self.reason(&yank(&wanted.key)).await?,
+                Some(marker) => self.reason(&marker).await?,
             };
             files.push(Entry::new(record, yanked, wanted.stamp, wanted.yank));
         }
@@ -145,19 +160,32 @@ impl Folder {
         filename: &DistributionFilename,
         stamp: Stamp,
     ) -> Result<Option<Record>, Error> {
-        let name = (key.clone(), stamp);
-        if let Some(record) = self.known.get(&name) {
+        if let Some(record) = self.known.get(&(key.clone(), stamp)) {
             return Ok(Some(record));
         }
+        Ok(self.read(key, filename, stamp).await?.map(|(record, _)| record))
+    }
+
+    /// What is to be said of a file and the metadata in it, read out of it and remembered.
+    async fn read(
+        &self,
+        key: &Key,
+        filename: &DistributionFilename,
+        stamp: Stamp,
+    ) -> Result<Option<(Record, Option<Bytes>)>, Error> {
         let Some((meta, found)) = self.survey(key, filename).await? else { return Ok(None) };
         let record = Record::new(filename, &found, meta.modified);
         if Stamp::of(meta.size, meta.modified) != stamp {
             return Ok(None);
         }
         if meta.modified.elapsed().is_ok_and(|age| age >= SETTLED) {
+            let name = (key.clone(), stamp);
+            if let Some(text) = found.metadata.as_ref().filter(|text| text.len() <= LARGEST) {
+                self.texts.insert(name.clone(), text.clone());
+            }
             self.known.insert(name, record.clone());
         }
-        Ok(Some(record))
+        Ok(Some((record, found.metadata)))
     }
 
     /// Reads a file through.
@@ -221,19 +249,35 @@ impl Folder {
         Ok(is_it.then_some(meta))
     }
 
-    /// A wheel's metadata, read out of it.
+    /// The metadata of the wheel with this digest, read out of it where they are not remembered.
     pub(in crate::domain) async fn metadata(
         &self,
         filename: &DistributionFilename,
+        sha256: &str,
         want: &Want,
     ) -> Result<Option<Object>, Error> {
-        let Some(found) = self.find(filename).await? else { return Ok(None) };
-        let Some((meta, inspected)) = self.survey(&found.key, filename).await? else { return Ok(None) };
-        let Some(metadata) = inspected.metadata else { return Ok(None) };
-        let meta = Meta { size: metadata.len() as u64, mark: None, ..meta };
-        let unchanged = want.has(&meta.etag);
-        let body = if unchanged { Body::Unchanged } else { Body::Whole(Content::Bytes(metadata)) };
-        Ok(Some(Object { meta, body }))
+        let Some(Found { key, .. }) = self.find(filename).await? else { return Ok(None) };
+        let Some(meta) = self.store.head(&key).await? else { return Ok(None) };
+        let stamp = Stamp::of(meta.size, meta.modified);
+        let name = (key.clone(), stamp);
+        let known = self.known.get(&name).map(|record| (record, self.texts.get(&name)));
+        let known = match known {
+            Some(known) => Some(known),
+            None => self.read(&key, filename, stamp).await?,
+        };
+        let is_it = |record: &Record| record.sha256 == sha256 && record.metadata_sha256.is_some();
+        let Some((_, text)) = known.filter(|(record, _)| is_it(record)) else { return Ok(None) };
+        if want.has(&meta.etag) {
+            return Ok(Some(Object { meta, body: Body::Unchanged }));
+        }
+        let text = match text {
+            Some(text) => Some(text),
+            None => self.read(&key, filename, stamp).await?.and_then(|(_, text)| text),
+        };
+        Ok(text.map(|text| Object {
+            meta: Meta { size: text.len() as u64, mark: None, ..meta },
+            body: Body::Whole(Content::Bytes(text)),
+        }))
     }
 
     /// Where the bytes of an upload go: where there is a file of that name already, or else to the top.
@@ -247,15 +291,15 @@ impl Folder {
         filename: &DistributionFilename,
     ) -> Result<Option<String>, Error> {
         let Some(found) = self.find(filename).await? else { return Ok(None) };
-        let inspected = self.survey(&found.key, filename).await?;
-        Ok(inspected.map(|(_, inspected)| hex(&inspected.digests.sha256)))
+        let record = self.record(&found.key, filename, found.stamp).await?;
+        Ok(record.map(|record| record.sha256))
     }
 
-    /// A file and its yank marker, whether that is there or not; `None` where the file is not.
+    /// A file and its yank marker, whether that is there or not; `None` where the file is not, or cannot have one.
     pub(in crate::domain) async fn keys(
         &self,
         filename: &DistributionFilename,
-    ) -> Result<Option<(Key, Key)>, Error> {
+    ) -> Result<Option<(Key, Option<Key>)>, Error> {
         let found = self.find(filename).await?;
         Ok(found.map(|found| (found.key.clone(), yank(&found.key))))
     }
@@ -299,6 +343,10 @@ mod tests {
         }
         let filename = "foo-1.0.zip".parse().unwrap();
         assert_eq!(parse(&place(&filename)), Some((filename.clone(), Part::Record)));
-        assert_eq!(parse(&yank(&place(&filename))), Some((filename, Part::Yank)));
+        assert_eq!(yank(&place(&filename)).and_then(|key| parse(&key)), Some((filename.clone(), Part::Yank)));
+        // Of the longest names there is none, rather than the file itself.
+        let deep = |length: usize| format!("{}foo-1.0.zip", "d/".repeat(length)).parse().unwrap();
+        assert!(yank(&deep(504)).is_some_and(|key| key.as_str().len() == 1024));
+        assert_eq!(yank(&deep(505)), None);
     }
 }

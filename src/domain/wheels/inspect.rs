@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 use super::filename::{Archive, DistributionFilename, Kind};
 use super::metadata::{CoreMetadata, MetadataError};
 use super::tar::{TarError, TarGz};
-use super::zip::{Pick, Zip, ZipError};
+use super::zip::{Pick, Picked, Zip, ZipError};
 
 const METADATA: &str = "METADATA";
 const RECORD: &str = "RECORD";
@@ -18,6 +18,12 @@ const PKG_INFO: &str = "PKG-INFO";
 
 /// Bytes of the BLAKE2 digest that is declared.
 const BLAKE2: usize = 32;
+
+/// Most tags that a file name may stand for, all in all: real ones stand for a few dozen.
+const MOST_TAGS: usize = 256;
+
+/// Most bytes of all lines of `WHEEL` that claim tags.
+const MOST_CLAIMED: usize = 64 << 10;
 
 /// Why a file is not taken for what its name says. Each prints as one line that a client may see.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -51,6 +57,14 @@ pub enum Unsound {
     /// A tag that the wheel does not claim.
     #[error("the file name has the tag {0}, and WHEEL in the file does not")]
     Tag(String),
+    /// A wheel that claims no tag at all.
+    #[error("WHEEL in the file has no Tag")]
+    NoTag,
+    /// More tags than any wheel has.
+    #[error(
+        "the file name stands for more than {MOST_TAGS} tags, or WHEEL in the file has more than 64 KiB of them"
+    )]
+    Tags,
 }
 
 /// Digests of a whole file.
@@ -58,10 +72,19 @@ pub enum Unsound {
 pub struct Digests {
     /// SHA-256.
     pub sha256: [u8; 32],
+    /// BLAKE2b of 256 bits, where it was asked for.
+    pub blake2: Option<[u8; 32]>,
+    /// MD5, where it was asked for.
+    pub md5: Option<[u8; 16]>,
+}
+
+/// Digests that somebody will look at, beside SHA-256.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Beside {
     /// BLAKE2b of 256 bits.
-    pub blake2: [u8; 32],
+    pub blake2: bool,
     /// MD5.
-    pub md5: [u8; 16],
+    pub md5: bool,
 }
 
 /// What a file turned out to be.
@@ -94,8 +117,8 @@ pub struct Inspector {
     opened: Opened,
     size: u64,
     sha256: Sha256,
-    blake2: blake2b_simd::State,
-    md5: Md5,
+    blake2: Option<blake2b_simd::State>,
+    md5: Option<Md5>,
 }
 
 /// Members of a wheel.
@@ -105,7 +128,8 @@ fn of_wheel(name: &str) -> Pick {
             METADATA => Pick::Take(METADATA),
             WHEEL => Pick::Take(WHEEL),
             RECORD => Pick::See(RECORD),
-            _ => Pick::Pass,
+            // Installers want one such directory.
+            _ => Pick::Place,
         },
         Some(_) | None => Pick::Pass,
     }
@@ -128,14 +152,14 @@ impl Inspector {
             Kind::Source(Archive::TarGz) => Opened::Tar(Box::new(TarGz::new())),
             Kind::Source(Archive::TarBz2) => Opened::Bz2(Vec::new()),
         };
-        Self {
-            filename: filename.clone(),
-            opened,
-            size: 0,
-            sha256: Sha256::new(),
-            blake2: blake2b_simd::Params::new().hash_length(BLAKE2).to_state(),
-            md5: Md5::new(),
-        }
+        Self { filename: filename.clone(), opened, size: 0, sha256: Sha256::new(), blake2: None, md5: None }
+    }
+
+    /// With these digests too.
+    #[must_use]
+    pub fn with(self, beside: Beside) -> Self {
+        let blake2 = || blake2b_simd::Params::new().hash_length(BLAKE2).to_state();
+        Self { blake2: beside.blake2.then(blake2), md5: beside.md5.then(Md5::new), ..self }
     }
 
     /// Bytes of the file that are held.
@@ -154,8 +178,12 @@ impl Inspector {
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), Unsound> {
         self.size += bytes.len() as u64;
         self.sha256.update(bytes);
-        self.blake2.update(bytes);
-        self.md5.update(bytes);
+        if let Some(blake2) = &mut self.blake2 {
+            blake2.update(bytes);
+        }
+        if let Some(md5) = &mut self.md5 {
+            md5.update(bytes);
+        }
         let looked = match &mut self.opened {
             Opened::Zip(zip) => zip.push(bytes).map_err(Unsound::from),
             Opened::Tar(tar) => tar.push(bytes).map_err(Unsound::from),
@@ -180,8 +208,8 @@ impl Inspector {
     fn digests(&self) -> Digests {
         Digests {
             sha256: self.sha256.clone().finalize().into(),
-            blake2: self.blake2.finalize().as_bytes().try_into().unwrap_or([0; BLAKE2]),
-            md5: self.md5.clone().finalize().into(),
+            blake2: self.blake2.as_ref().and_then(|hash| hash.finalize().as_bytes().try_into().ok()),
+            md5: self.md5.clone().map(|hash| hash.finalize().into()),
         }
     }
 
@@ -194,15 +222,13 @@ impl Inspector {
         let (metadata, core) = match self.opened {
             Opened::Zip(zip) => {
                 let picked = zip.finish()?;
-                let mut taken = picked.taken.into_iter();
                 if self.filename.is_wheel() {
-                    let members: Vec<_> = taken.collect();
-                    let metadata = wheel(&self.filename, members, &picked.seen)?;
+                    let metadata = wheel(&self.filename, picked)?;
                     let core = CoreMetadata::parse(&metadata)?;
                     (Some(Bytes::from(metadata)), Some(core))
                 } else {
-                    let (.., info) = taken.next().ok_or(Unsound::Missing(PKG_INFO))?;
-                    (None, Some(CoreMetadata::parse(&info)?))
+                    let info = picked.taken.into_iter().next().ok_or(Unsound::Missing(PKG_INFO))?;
+                    (None, Some(CoreMetadata::parse(&info.2)?))
                 }
             }
             Opened::Tar(tar) => (None, Some(CoreMetadata::parse(&tar.finish()?)?)),
@@ -228,30 +254,20 @@ fn agrees(filename: &DistributionFilename, core: &CoreMetadata) -> Result<(), Un
 }
 
 /// The metadata of a wheel that has all that it must.
-fn wheel(
-    filename: &DistributionFilename,
-    members: Vec<(&'static str, String, Vec<u8>)>,
-    seen: &[&'static str],
-) -> Result<Vec<u8>, Unsound> {
-    let (mut metadata, mut tags) = (None, None);
-    for (what, name, bytes) in members {
-        let directory = name.split('/').next().unwrap_or_default();
-        if !is_of(filename, directory) {
-            return Err(Unsound::Directory(directory.to_owned()));
-        }
-        if what == METADATA {
-            metadata = Some(bytes);
-        } else {
-            tags = Some(String::from_utf8_lossy(&bytes).into_owned());
-        }
+fn wheel(filename: &DistributionFilename, mut picked: Picked) -> Result<Vec<u8>, Unsound> {
+    if let Some(directory) = picked.place.filter(|directory| !is_of(filename, directory)) {
+        return Err(Unsound::Directory(directory));
     }
-    if !seen.contains(&RECORD) {
+    let mut taken = |wanted| {
+        let at = picked.taken.iter().position(|(what, ..)| *what == wanted);
+        at.map(|at| picked.taken.swap_remove(at).2).ok_or(Unsound::Missing(wanted))
+    };
+    let (metadata, tags) = (taken(METADATA)?, taken(WHEEL)?);
+    if !picked.seen.contains(&RECORD) {
         return Err(Unsound::Missing(RECORD));
     }
-    if let Some(tags) = tags {
-        claims(filename, &tags)?;
-    }
-    metadata.ok_or(Unsound::Missing(METADATA))
+    claims(filename, &String::from_utf8_lossy(&tags))?;
+    Ok(metadata)
 }
 
 /// Whether `{name}-{version}.dist-info` is of this file.
@@ -264,31 +280,105 @@ fn is_of(filename: &DistributionFilename, directory: &str) -> bool {
     })
 }
 
-/// Every single tag that compressed ones stand for.
-fn expanded(tags: &str) -> Vec<String> {
-    let mut parts = tags.trim().rsplitn(3, '-').collect::<Vec<_>>();
-    parts.reverse();
-    let [python, abi, platform] = parts.as_slice() else { return Vec::new() };
-    let each = python.split('.').flat_map(|python| abi.split('.').map(move |abi| (python, abi)));
-    each.flat_map(|(python, abi)| platform.split('.').map(move |on| format!("{python}-{abi}-{on}"))).collect()
+/// Tags as they are written: three sets whose members are divided by dots. Stands for one of each.
+#[derive(Debug, Clone, Copy)]
+struct Tags<'t>([&'t str; 3]);
+
+impl<'t> Tags<'t> {
+    fn parse(text: &'t str) -> Option<Self> {
+        let mut parts = text.trim().rsplitn(3, '-');
+        let (platform, abi, python) = (parts.next()?, parts.next()?, parts.next()?);
+        Some(Self([python, abi, platform]))
+    }
+
+    /// For how many tags they stand.
+    fn count(self) -> usize {
+        self.0.iter().map(|set| set.split('.').count()).fold(1, usize::saturating_mul)
+    }
+
+    /// Each tag by itself.
+    fn each(self) -> impl Iterator<Item = [&'t str; 3]> {
+        let [python, abi, platform] = self.0;
+        let pairs = python.split('.').flat_map(move |python| abi.split('.').map(move |abi| (python, abi)));
+        pairs.flat_map(move |(python, abi)| platform.split('.').map(move |on| [python, abi, on]))
+    }
+
+    /// Whether a tag is one of them. They are never spelled out: few bytes stand for very many.
+    fn hold(self, tag: [&str; 3]) -> bool {
+        let in_set = |(set, part): (&str, &str)| set.split('.').any(|one| one.eq_ignore_ascii_case(part));
+        self.0.into_iter().zip(tag).all(in_set)
+    }
 }
 
 /// Holds the tags in the file name to those in `WHEEL`: a wheel that was only renamed runs nowhere new.
 fn claims(filename: &DistributionFilename, wheel: &str) -> Result<(), Unsound> {
-    let lines = wheel.lines().filter_map(|line| line.split_once(':'));
-    let claimed: Vec<String> = lines
-        .filter(|(field, _)| field.trim().eq_ignore_ascii_case("tag"))
-        .flat_map(|(_, tags)| expanded(tags))
-        .map(|tag| tag.to_ascii_lowercase())
-        .collect();
-    if claimed.is_empty() {
-        return Ok(());
-    }
     let stem = filename.as_str().strip_suffix(".whl").unwrap_or_default();
-    let tags =
-        stem.rsplitn(4, '-').take(3).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("-");
-    match expanded(&tags).into_iter().find(|tag| !claimed.contains(&tag.to_ascii_lowercase())) {
-        Some(tag) => Err(Unsound::Tag(tag)),
+    let mut parts = stem.rsplitn(4, '-');
+    let (platform, abi, python) = (parts.next(), parts.next(), parts.next());
+    let named = Tags([python, abi, platform].map(Option::unwrap_or_default));
+    let (mut claimed, mut length) = (Vec::new(), 0);
+    for line in wheel.lines() {
+        let Some((field, tags)) = line.split_once(':') else { continue };
+        if field.trim().eq_ignore_ascii_case("tag") {
+            length += line.len();
+            claimed.extend(Tags::parse(tags));
+        }
+    }
+    if length > MOST_CLAIMED || named.count() > MOST_TAGS {
+        return Err(Unsound::Tags);
+    }
+    if claimed.is_empty() {
+        return Err(Unsound::NoTag);
+    }
+    match named.each().find(|tag| !claimed.iter().any(|tags| tags.hold(*tag))) {
+        Some(tag) => Err(Unsound::Tag(tag.join("-"))),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MOST_CLAIMED, Unsound, claims};
+
+    fn held(filename: &str, wheel: &str) -> Result<(), Unsound> {
+        claims(&filename.parse().unwrap(), wheel)
+    }
+
+    #[test]
+    fn a_wheel_claims_the_tags_in_its_name() {
+        let both = "Wheel-Version: 1.0\nTag: py2-none-any\ntag : PY3-none-any\n";
+        for (name, wheel, expected) in [
+            ("a-1-py2.py3-none-any.whl", both, Ok(())),
+            ("a-1-1b-py3-none-any.whl", both, Ok(())),
+            ("a-1-py2.py3-none-any.whl", "Tag: py2.py3-none-any", Ok(())),
+            ("a-1-py4-none-any.whl", both, Err(Unsound::Tag("py4-none-any".to_owned()))),
+            // Part by part, and of one line.
+            (
+                "a-1-cp39-abi3-any.whl",
+                "Tag: cp39-none-any\nTag: cp38-abi3-any\n",
+                Err(Unsound::Tag("cp39-abi3-any".to_owned())),
+            ),
+            ("a-1-py3-none-any.whl", "Wheel-Version: 1.0\n", Err(Unsound::NoTag)),
+            ("a-1-py3-none-any.whl", "Tag: any\n", Err(Unsound::NoTag)),
+        ] {
+            assert_eq!(held(name, wheel), expected, "{name}");
+        }
+    }
+
+    /// Few bytes stand for a great many tags.
+    #[test]
+    fn no_claim_is_spelled_out() {
+        let set = vec!["a"; 1000].join(".");
+        let billion = format!("Tag: {set}-{set}-{set}\n");
+        let foreign = Err(Unsound::Tag("py3-none-any".to_owned()));
+        assert_eq!(held("a-1-py3-none-any.whl", &billion), foreign);
+        assert_eq!(held("a-1-py3-none-any.whl", &(billion + "Tag: py3-none-any")), Ok(()));
+        let line = "Tag: py3-none-any\n";
+        let most = MOST_CLAIMED / (line.len() - 1);
+        assert_eq!(held("a-1-py3-none-any.whl", &line.repeat(most)), Ok(()));
+        assert_eq!(held("a-1-py3-none-any.whl", &line.repeat(most + 1)), Err(Unsound::Tags));
+        let set = |many| vec!["b"; many].join(".");
+        assert_eq!(held(&format!("a-1-{}-{}-b.whl", set(16), set(16)), "Tag: b-b-b"), Ok(()));
+        assert_eq!(held(&format!("a-1-{}-{}-b.whl", set(16), set(17)), "Tag: b-b-b"), Err(Unsound::Tags));
     }
 }

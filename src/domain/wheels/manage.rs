@@ -54,7 +54,8 @@ impl std::fmt::Display for Reason {
 struct Parts {
     /// What makes it be in its index.
     first: Key,
-    yank: Key,
+    /// The file's mark; `None` where its name is too long for one.
+    yank: Option<Key>,
     others: Vec<Key>,
     there: bool,
 }
@@ -81,7 +82,7 @@ impl Erases {
                 // could be taken for this one.
                 let page = layout::snapshot(index, filename.project());
                 let others = vec![at(Part::Metadata), at(Part::Content), page];
-                Ok(Some(Parts { first, yank: at(Part::Yank), others, there }))
+                Ok(Some(Parts { first, yank: Some(at(Part::Yank)), others, there }))
             }
         }
     }
@@ -93,8 +94,10 @@ impl Erases {
         filename: &DistributionFilename,
     ) -> Result<bool, Error> {
         let Some(mut parts) = self.look(index, filename).await? else { return Ok(false) };
-        self.store.delete(&[parts.first]).await?;
-        parts.others.push(parts.yank);
+        self.store.delete(std::slice::from_ref(&parts.first)).await?;
+        parts.others.extend(parts.yank);
+        // Once more, and last: an upload under way may have written it since.
+        parts.others.push(parts.first);
         self.store.delete(&parts.others).await?;
         Ok(parts.there)
     }
@@ -109,15 +112,16 @@ impl Erases {
         let Some(parts) = self.look(index, filename).await?.filter(|parts| parts.there) else {
             return Ok(false);
         };
-        let how = Put { settled: crate::domain::layout::settled(&parts.yank), ..Put::default() };
-        self.store.put(&parts.yank, Payload::from(bytes::Bytes::from(reason.0.clone())), how).await?;
+        let yank = parts.yank.ok_or(Error::Long)?;
+        let how = Put { settled: crate::domain::layout::settled(&yank), ..Put::default() };
+        self.store.put(&yank, Payload::from(bytes::Bytes::from(reason.0.clone())), how).await?;
         Ok(true)
     }
 
     /// Takes the mark away. Whether the file is there.
     pub async fn unyank(&self, index: &IndexName, filename: &DistributionFilename) -> Result<bool, Error> {
         let Some(parts) = self.look(index, filename).await? else { return Ok(false) };
-        self.store.delete(&[parts.yank]).await?;
+        self.store.delete(parts.yank.as_slice()).await?;
         Ok(parts.there)
     }
 }

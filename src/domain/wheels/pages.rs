@@ -6,7 +6,7 @@
 //! damaged costs time and nothing else.
 
 use std::collections::HashMap;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use serde::{Deserialize, Serialize};
@@ -25,6 +25,10 @@ use crate::store::{Key, Listed, Listing, Put, Store};
 
 /// Records that are read at a time.
 const AT_ONCE: usize = 16;
+
+/// Where times are told by the second, an object of this age has its time for itself: what takes its name from now on has
+/// another.
+const COARSE: Duration = Duration::from_secs(2);
 
 /// A listing of a project's records. Names are looked into only where a page is made of it: mostly it is enough to know that
 /// nothing has changed.
@@ -91,11 +95,26 @@ impl Stamp {
         let since = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
         Self { size, modified: u64::try_from(since.as_nanos()).unwrap_or(u64::MAX) }
     }
+
+    /// Whether it is of a finer time than a second.
+    const fn is_exact(self) -> bool {
+        self.modified % 1_000_000_000 != 0
+    }
+
+    /// Whether nothing that takes the name can have the same any more.
+    fn is_settled(self, now: SystemTime) -> bool {
+        let modified = UNIX_EPOCH + Duration::from_nanos(self.modified);
+        self.is_exact() || now.duration_since(modified).is_ok_and(|age| age >= COARSE)
+    }
 }
 
 impl Entry {
     pub(super) fn new(record: Record, yanked: Option<String>, stamp: Stamp, yank: Option<Stamp>) -> Self {
         Self { record, yanked, stamp, yank }
+    }
+
+    fn is_settled(&self, now: SystemTime) -> bool {
+        self.stamp.is_settled(now) && self.yank.is_none_or(|yank| yank.is_settled(now))
     }
 }
 
@@ -135,7 +154,12 @@ impl Shelf {
     /// Whether the fingerprint tells a file from another that takes its name a moment later: not where the store tells times by
     /// the second, as S3 does.
     pub fn is_exact(&self) -> bool {
-        self.lines.iter().all(|(_, stamp)| stamp.modified % 1_000_000_000 != 0)
+        self.lines.iter().all(|(_, stamp)| stamp.is_exact())
+    }
+
+    /// Whether the fingerprint tells every file that there is from any that takes its name from now on.
+    fn is_settled(&self, now: SystemTime) -> bool {
+        self.lines.iter().all(|(_, stamp)| stamp.is_settled(now))
     }
 
     /// Whose page it is.
@@ -162,16 +186,24 @@ impl Shelf {
 }
 
 impl Page {
-    /// Every release that has a file, oldest first.
-    pub fn versions(&self) -> Vec<&str> {
+    /// Every release that has a file, oldest first, as the first of its files spells it; and its files.
+    pub fn releases(&self) -> Vec<(&str, Vec<&Entry>)> {
         let parsed = self.files.iter().filter_map(|entry| {
             let version: pep440_rs::Version = entry.record.version.parse().ok()?;
-            Some((version, entry.record.version.as_str()))
+            Some((version, entry))
         });
-        let mut versions: Vec<_> = parsed.collect();
-        versions.sort();
-        versions.dedup_by(|a, b| a.0 == b.0);
-        versions.into_iter().map(|(_, text)| text).collect()
+        let mut parsed: Vec<_> = parsed.collect();
+        parsed.sort_by(|a, b| a.0.cmp(&b.0));
+        let releases = parsed.chunk_by(|a, b| a.0 == b.0).filter_map(|files| {
+            let version = files.first()?.1.record.version.as_str();
+            Some((version, files.iter().map(|(_, entry)| *entry).collect()))
+        });
+        releases.collect()
+    }
+
+    /// Every release that has a file, oldest first.
+    pub fn versions(&self) -> Vec<&str> {
+        self.releases().into_iter().map(|(version, _)| version).collect()
     }
 }
 
@@ -211,27 +243,31 @@ impl Reads {
     }
 
     /// The page that a listing is of. One request where it was read before; where it was not, one for each record that
-    /// is new, and one that leaves it for the next reader.
+    /// is new, and one that leaves it for the next reader. Where times are told by the second, whatever is younger than
+    /// two seconds counts as new, and nothing is left meanwhile.
     pub async fn page(&self, shelf: &Shelf) -> Result<Page, Error> {
         if let Some(folder) = &self.folder {
             return folder.page(shelf).await;
         }
+        let now = SystemTime::now();
+        let settled = shelf.is_settled(now);
         let old = self.snapshot(shelf).await?;
         let mut known: HashMap<String, Entry> = HashMap::new();
         if let Some(old) = old {
-            if old.fingerprint == shelf.fingerprint {
+            if settled && old.fingerprint == shelf.fingerprint {
                 return Ok(Page { files: old.files, whole: true });
             }
-            known.extend(old.files.into_iter().map(|entry| (entry.record.filename.clone(), entry)));
+            let old = old.files.into_iter().filter(|entry| entry.is_settled(now));
+            known.extend(old.map(|entry| (entry.record.filename.clone(), entry)));
         }
         let entries = shelf.wanted().into_iter().map(|wanted| {
             let known = known.remove(wanted.filename.as_str());
             read(self.store.clone(), shelf.index.clone(), wanted, known)
         });
-        let entries: Vec<Option<Entry>> = stream::iter(entries).buffered(AT_ONCE).try_collect().await?;
-        let whole = entries.iter().all(Option::is_some);
-        let files: Vec<Entry> = entries.into_iter().flatten().collect();
-        if whole {
+        let lines: Vec<Line> = stream::iter(entries).buffered(AT_ONCE).try_collect().await?;
+        let whole = !lines.iter().any(|line| matches!(line, Line::Gone));
+        let files: Vec<Entry> = lines.into_iter().filter_map(Line::entry).collect();
+        if whole && settled {
             self.leave(shelf, &files).await;
         }
         Ok(Page { files, whole })
@@ -260,7 +296,7 @@ impl Reads {
         }
     }
 
-    /// A file's bytes. One request. With `sha256` only if it is that file, as far as its writer noted it.
+    /// A file's bytes. One request; two with `sha256` where nothing is noted beside the bytes, and then only if it is that file.
     pub async fn distribution(
         &self,
         index: &IndexName,
@@ -274,15 +310,16 @@ impl Reads {
             Behind::Records => {}
         }
         let key = layout::wheels::file(index, filename, Part::Content);
-        let object = self.store.get(&key, want).await?.filter(|object| is_marked(&object.meta, sha256));
-        if let Some(object) = &object {
+        let Some(object) = self.store.get(&key, want).await? else { return Ok(None) };
+        let found = self.is_of(index, filename, &object.meta, sha256).await?.then_some(object);
+        if let Some(object) = &found {
             self.refresh
                 .read(Place::of(index), object, || Unit::Distribution(index.clone(), filename.clone()));
         }
-        Ok(object)
+        Ok(found)
     }
 
-    /// About a file. One request, two for a miss.
+    /// About a file. One request, two for a miss; one more as [`Reads::distribution`].
     pub async fn distribution_meta(
         &self,
         index: &IndexName,
@@ -295,37 +332,57 @@ impl Reads {
             Behind::Records => {}
         }
         let key = layout::wheels::file(index, filename, Part::Content);
-        let meta = self.store.head(&key).await?;
-        if meta.is_none() {
+        let Some(meta) = self.store.head(&key).await? else {
             self.store.confirm_absence().await?;
-        }
-        let meta = meta.filter(|meta| is_marked(meta, sha256));
-        if let Some(meta) = &meta {
+            return Ok(None);
+        };
+        let found = self.is_of(index, filename, &meta, sha256).await?.then_some(meta);
+        if let Some(meta) = &found {
             let unit = || Unit::Distribution(index.clone(), filename.clone());
             self.refresh.used(Place::of(index), meta.modified, unit);
         }
-        Ok(meta)
+        Ok(found)
     }
 
-    /// A wheel's metadata. One request.
+    /// The metadata of the wheel with this digest. One request; one more as [`Reads::distribution`].
     pub async fn distribution_metadata(
         &self,
         index: &IndexName,
         filename: &DistributionFilename,
+        sha256: &str,
         want: &Want,
     ) -> Result<Option<Object>, Error> {
         match behind(&self.folder, index) {
-            Behind::Folder(folder) => return folder.metadata(filename, want).await,
+            Behind::Folder(folder) => return folder.metadata(filename, sha256, want).await,
             Behind::Nothing => return Ok(None),
             Behind::Records => {}
         }
         let key = layout::wheels::file(index, filename, Part::Metadata);
-        let object = self.store.get(&key, want).await?;
-        if let Some(object) = &object {
+        let Some(object) = self.store.get(&key, want).await? else { return Ok(None) };
+        let found = self.is_of(index, filename, &object.meta, Some(sha256)).await?.then_some(object);
+        if let Some(object) = &found {
             self.refresh
                 .read(Place::of(index), object, || Unit::Distribution(index.clone(), filename.clone()));
         }
-        Ok(object)
+        Ok(found)
+    }
+
+    /// Whether an object is of the file with this digest: as is noted with it, or else in the file's record.
+    async fn is_of(
+        &self,
+        index: &IndexName,
+        filename: &DistributionFilename,
+        meta: &Meta,
+        sha256: Option<&str>,
+    ) -> Result<bool, Error> {
+        let Some(sha256) = sha256 else { return Ok(true) };
+        if let Some(mark) = &meta.mark {
+            return Ok(mark == sha256);
+        }
+        let key = layout::wheels::file(index, filename, Part::Record);
+        let json = small(&self.store, &key).await?;
+        let record = json.and_then(|json| Record::parse(filename, &json));
+        Ok(record.is_some_and(|record| record.sha256 == sha256))
     }
 }
 
@@ -337,41 +394,44 @@ fn noted(key: &Key) -> Option<(DistributionFilename, Part)> {
     }
 }
 
-fn is_marked(meta: &Meta, sha256: Option<&str>) -> bool {
-    match (&meta.mark, sha256) {
-        (Some(mark), Some(sha256)) => mark == sha256,
-        (None, _) | (_, None) => true,
+/// What a listed record comes to.
+enum Line {
+    Entry(Box<Entry>),
+    /// It is none, and stays so as long as its line is the same.
+    Damaged,
+    /// It went between the listing and now.
+    Gone,
+}
+
+impl Line {
+    fn entry(self) -> Option<Entry> {
+        match self {
+            Self::Entry(entry) => Some(*entry),
+            Self::Damaged | Self::Gone => None,
+        }
     }
 }
 
-/// One file of a page: as it is known, or read. `None` where its record has just gone, or is none.
-async fn read(
-    store: Store,
-    index: IndexName,
-    wanted: Wanted,
-    known: Option<Entry>,
-) -> Result<Option<Entry>, Error> {
+/// One file of a page: as it is known, or read.
+async fn read(store: Store, index: IndexName, wanted: Wanted, known: Option<Entry>) -> Result<Line, Error> {
     let Wanted { key, filename, stamp, yank } = wanted;
     let known = known.filter(|known| known.stamp == stamp);
     if let Some(known) = &known
         && known.yank == yank
     {
-        return Ok(Some(known.clone()));
+        return Ok(Line::Entry(Box::new(known.clone())));
     }
     let record = match known {
-        Some(known) => Some(known.record),
-        None => match small(&store, &key).await? {
-            Some(json) => {
-                let record = Record::parse(&filename, &json);
-                if record.is_none() {
-                    tracing::warn!(%filename, "the record of a file is damaged: its page leaves it out");
-                }
-                record
-            }
-            None => None,
-        },
+        Some(known) => known.record,
+        None => {
+            let Some(json) = small(&store, &key).await? else { return Ok(Line::Gone) };
+            let Some(record) = Record::parse(&filename, &json) else {
+                tracing::warn!(%filename, "the record of a file is damaged: its page leaves it out");
+                return Ok(Line::Damaged);
+            };
+            record
+        }
     };
-    let Some(record) = record else { return Ok(None) };
     let yanked = match yank {
         None => None,
         Some(_) => {
@@ -379,7 +439,7 @@ async fn read(
             reason.map(|reason| String::from_utf8_lossy(&reason).trim().to_owned())
         }
     };
-    Ok(Some(Entry { record, yanked, stamp, yank }))
+    Ok(Line::Entry(Box::new(Entry { record, yanked, stamp, yank })))
 }
 
 async fn small(store: &Store, key: &Key) -> Result<Option<bytes::Bytes>, Error> {
@@ -387,5 +447,52 @@ async fn small(store: &Store, key: &Key) -> Result<Option<bytes::Bytes>, Error> 
     match object.body {
         Body::Whole(content) => Ok(Some(content.collect().await?)),
         Body::Part { .. } | Body::Unchanged | Body::Unsatisfiable => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::{Entry, Page, Record, Stamp};
+
+    fn entry(filename: &str, version: &str) -> Entry {
+        let record = Record {
+            filename: filename.to_owned(),
+            version: version.to_owned(),
+            size: 1,
+            sha256: "0".repeat(64),
+            upload_time: String::new(),
+            requires_python: None,
+            metadata_sha256: None,
+            build_key: None,
+        };
+        Entry::new(record, None, Stamp::of(1, UNIX_EPOCH), None)
+    }
+
+    #[test]
+    fn releases_are_in_order_with_all_of_their_files() {
+        let files =
+            [("a", "1.10"), ("b", "1.9"), ("c", "1.10.0"), ("d", "no version"), ("e", "1!0"), ("f", "1.9")];
+        let files = files.map(|(name, version)| entry(name, version)).to_vec();
+        let page = Page { files, whole: true };
+        let names =
+            |files: Vec<&Entry>| files.iter().map(|it| it.record.filename.clone()).collect::<String>();
+        let found: Vec<_> = page.releases().into_iter().map(|(it, files)| (it, names(files))).collect();
+        let expected = [("1.9", "bf"), ("1.10", "ac"), ("1!0", "e")];
+        assert_eq!(found, expected.map(|(version, names)| (version, names.to_owned())));
+        assert_eq!(page.versions(), ["1.9", "1.10", "1!0"]);
+    }
+
+    #[test]
+    fn a_time_by_the_second_settles() {
+        let then = UNIX_EPOCH + Duration::from_secs(1000);
+        for (modified, later, settled) in
+            [(0, 0, false), (0, 1999, false), (0, 2000, true), (1, 0, true), (999_999_999, 0, true)]
+        {
+            let stamp = Stamp::of(7, then + Duration::from_nanos(modified));
+            assert_eq!(stamp.is_settled(then + Duration::from_millis(later)), settled, "{modified} {later}");
+        }
+        assert!(!Stamp::of(7, then).is_settled(then - Duration::from_secs(1)), "a clock that is behind");
     }
 }

@@ -6,7 +6,7 @@
 //! whole is never lost, and never stands in the way of itself.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt as _};
@@ -15,13 +15,14 @@ use tokio::sync::oneshot;
 use super::build::BuildKey;
 use super::filename::{DistributionFilename, Kind};
 use super::folder::{Behind, Folder, behind};
-use super::inspect::{Inspected, Inspector, Unsound};
+use super::inspect::{Beside, Digests, Inspected, Inspector, Unsound};
+use super::large::{Place, Places};
 use super::name::{IndexName, ProjectName};
-use super::record::{Record, hex};
+use super::record::hex;
 use crate::budget::FREE;
 use crate::domain::layout::wheels::{self as layout, Part};
 use crate::domain::{Error, Fault, Writes};
-use crate::payload::{Body, BodyError, Payload, Want};
+use crate::payload::{BodyError, Payload};
 use crate::store::{Mode, Put, PutError, Stored};
 
 /// What a sender claims of a file, beside its name. What is not claimed is not checked.
@@ -49,6 +50,8 @@ pub struct Offer {
     pub filename: DistributionFilename,
     /// Its SHA-256, where it is claimed before the bytes come.
     pub sha256: Option<[u8; 32]>,
+    /// Which digests may be claimed of it beside that. One that is claimed and not among these refuses the file.
+    pub beside: Beside,
     /// Its bytes.
     pub body: BoxStream<'static, Result<Bytes, BodyError>>,
     /// What is claimed of it, or why the sender's message is not taken: known once the body has ended.
@@ -82,6 +85,9 @@ pub enum Refused {
     /// The sender claims one thing, and the file is another.
     #[error("the {0} that was sent does not agree with the file")]
     Claim(&'static str),
+    /// A digest that was claimed too late to be computed.
+    #[error("the {0} came behind the file, and other digests before it: they have to be on one side of it")]
+    Late(&'static str),
     /// Its place is an environment's index.
     #[error(
         "{0} says nothing of the libc that the wheel was built for, so it could break other machines: it belongs \
@@ -115,8 +121,8 @@ struct Arriving {
     filename: DistributionFilename,
     inspector: Option<Inspector>,
     claims: oneshot::Receiver<Result<Claims, String>>,
-    large: Arc<tokio::sync::Semaphore>,
-    permit: Option<tokio::sync::OwnedSemaphorePermit>,
+    large: Places,
+    place: Option<Place>,
     end: Option<Result<Arrived, End>>,
 }
 
@@ -131,6 +137,8 @@ struct Arrived {
 enum End {
     Refused(Refused),
     Broken(BodyError),
+    /// Others hold what there may be in memory of files' metadata.
+    Crowded,
 }
 
 type Shared = Arc<tokio::sync::Mutex<Arriving>>;
@@ -140,35 +148,47 @@ impl Arriving {
         if self.end.is_some() {
             return None;
         }
-        let end = match self.body.next().await {
-            Some(Ok(chunk)) => match self.look(&chunk).await {
+        let came = match &self.place {
+            Some(place) => place.wait(self.body.next()).await,
+            None => Some(self.body.next().await),
+        };
+        let end = match came {
+            None => Err(End::Crowded),
+            Some(Some(Ok(chunk))) => match self.look(&chunk) {
                 Ok(()) => return Some(Ok(chunk)),
-                Err(why) => Err(End::Refused(why.into())),
+                Err(end) => Err(end),
             },
-            Some(Err(error)) => Err(self.broken(error)),
-            None => self.verdict(),
+            Some(Some(Err(error))) => Err(self.broken(error)),
+            Some(None) => self.verdict(),
         };
         let error = match &end {
             Ok(_) => None,
-            Err(End::Refused(_)) => {
-                let rest = std::mem::replace(&mut self.body, stream::empty().boxed());
-                drain(rest).await;
-                Some(Err(BodyError::Refused))
-            }
+            // The store hears of it at once: nothing is held while the rest of the body is taken.
+            Err(End::Refused(_) | End::Crowded) => Some(Err(BodyError::Refused)),
             Err(End::Broken(error)) => Some(Err(*error)),
         };
+        if end.is_err() {
+            (self.inspector, self.place) = (None, None);
+        }
         self.end = Some(end);
         error
     }
 
-    async fn look(&mut self, chunk: &[u8]) -> Result<(), Unsound> {
+    fn look(&mut self, chunk: &[u8]) -> Result<(), End> {
         let Some(inspector) = &mut self.inspector else { return Ok(()) };
-        inspector.push(chunk)?;
-        if inspector.held() > FREE && self.permit.is_none() {
-            // Few files have metadata of this size; whoever holds some waits for nobody else.
-            self.permit = Arc::clone(&self.large).acquire_owned().await.ok();
+        inspector.push(chunk).map_err(|why| End::Refused(why.into()))?;
+        if inspector.held() > FREE && self.place.is_none() {
+            // Few files have metadata of this size.
+            self.place = Some(self.large.take(Instant::now()).ok_or(End::Crowded)?);
         }
         Ok(())
+    }
+
+    /// Takes what is left of a body that is not wanted any more.
+    async fn rest(&mut self) {
+        if matches!(self.end, Some(Err(End::Refused(_) | End::Crowded))) {
+            drain(std::mem::replace(&mut self.body, stream::empty().boxed())).await;
+        }
     }
 
     /// A body that its sender's message made end.
@@ -197,11 +217,10 @@ impl Arriving {
 impl Claims {
     /// Holds what was claimed against what arrived.
     fn check(&self, found: &Inspected) -> Result<(), Refused> {
-        let digests = &found.digests;
-        let right = |claimed: bool, what| if claimed { Ok(()) } else { Err(Refused::Claim(what)) };
-        right(self.sha256.is_none_or(|sum| sum == digests.sha256), "sha256_digest")?;
-        right(self.blake2.is_none_or(|sum| sum == digests.blake2), "blake2_256_digest")?;
-        right(self.md5.is_none_or(|sum| sum == digests.md5), "md5_digest")
+        let Digests { sha256, blake2, md5 } = found.digests;
+        agree(self.sha256, Some(sha256), "sha256_digest")?;
+        agree(self.blake2, blake2, "blake2_256_digest")?;
+        agree(self.md5, md5, "md5_digest")
     }
 
     /// Holds what was claimed against the file's name.
@@ -252,7 +271,15 @@ impl Writes {
         let landed = match (stored, &self.folder) {
             (Some(Stored::Done { .. }), Some(_)) => Ok(Landed::Stored),
             (Some(Stored::Exists), Some(folder)) => self.held(folder, &filename, &found).await,
-            (Some(Stored::Done { .. }), None) => self.commit(index, &filename, &found, build).await,
+            (Some(Stored::Done { etag }), None) => {
+                let landed = self.commit(index, &filename, &found, build).await;
+                match landed {
+                    Err(UploadError::Refused(Refused::Taken(_))) => {
+                        self.replace(index, &filename, &found, build, &etag).await
+                    }
+                    Ok(_) | Err(_) => landed,
+                }
+            }
             (Some(Stored::Exists), None) => self.settle(index, &filename, &found, build).await,
             (None, _) => Err(Error::Body(BodyError::Incomplete).into()),
         }?;
@@ -265,11 +292,11 @@ impl Writes {
     fn arriving(&self, offer: Offer) -> Shared {
         Arc::new(tokio::sync::Mutex::new(Arriving {
             body: offer.body.fuse().boxed(),
-            inspector: Some(Inspector::new(&offer.filename)),
+            inspector: Some(Inspector::new(&offer.filename).with(offer.beside)),
             filename: offer.filename,
             claims: offer.claims,
-            large: Arc::clone(&self.large),
-            permit: None,
+            large: self.large.clone(),
+            place: None,
             end: None,
         }))
     }
@@ -288,92 +315,6 @@ impl Writes {
             None => Err(Error::Store(Fault::Unavailable).into()),
         }
     }
-
-    /// Bytes are there, whoever stored them: makes sure that they are in the index, and says whether they are ours.
-    async fn settle(
-        &self,
-        index: &IndexName,
-        filename: &DistributionFilename,
-        ours: &Inspected,
-        build: Option<BuildKey>,
-    ) -> Result<Landed, UploadError> {
-        if let Some(record) = self.record(index, filename).await? {
-            return compare(&record, filename, ours);
-        }
-        let theirs = self.look(index, filename).await?;
-        let same = theirs.digests.sha256 == ours.digests.sha256;
-        let landed = self.commit(index, filename, &theirs, build.filter(|_| same)).await?;
-        if same {
-            return Ok(landed);
-        }
-        Err(Refused::Taken(filename.clone()).into())
-    }
-
-    /// Writes metadata and record of bytes that are stored.
-    async fn commit(
-        &self,
-        index: &IndexName,
-        filename: &DistributionFilename,
-        found: &Inspected,
-        build: Option<BuildKey>,
-    ) -> Result<Landed, UploadError> {
-        if let Some(metadata) = &found.metadata {
-            let key = layout::file(index, filename, Part::Metadata);
-            self.small(&key, metadata.clone(), Mode::Replace).await?;
-        }
-        let mut record = Record::new(filename, found, SystemTime::now());
-        record.build_key = build.map(|build| build.to_string());
-        let key = layout::file(index, filename, Part::Record);
-        match self.small(&key, record.to_json().into(), Mode::Create).await? {
-            Stored::Done { .. } => Ok(Landed::Stored),
-            Stored::Exists => match self.record(index, filename).await? {
-                Some(record) => compare(&record, filename, found),
-                None => Err(Error::Store(Fault::Unavailable).into()),
-            },
-        }
-    }
-
-    pub(super) async fn small(
-        &self,
-        key: &crate::store::Key,
-        bytes: Bytes,
-        mode: Mode,
-    ) -> Result<Stored, Error> {
-        let how = Put { mode, settled: crate::domain::layout::settled(key), mark: None };
-        Ok(self.store.put(key, Payload::from(bytes), how).await?)
-    }
-
-    async fn record(
-        &self,
-        index: &IndexName,
-        filename: &DistributionFilename,
-    ) -> Result<Option<Record>, Error> {
-        let key = layout::file(index, filename, Part::Record);
-        let Some(object) = self.store.get(&key, &Want::default()).await? else { return Ok(None) };
-        let Body::Whole(content) = object.body else { return Err(Error::Store(Fault::Corrupt)) };
-        let json = content.collect().await.map_err(Error::from)?;
-        Record::parse(filename, &json).map(Some).ok_or(Error::Store(Fault::Corrupt))
-    }
-
-    /// Looks at bytes that are stored.
-    async fn look(
-        &self,
-        index: &IndexName,
-        filename: &DistributionFilename,
-    ) -> Result<Inspected, UploadError> {
-        let key = layout::file(index, filename, Part::Content);
-        let object = self.store.get(&key, &Want::default()).await.map_err(Error::from)?;
-        // Deleted just now: the same upload again finds room.
-        let Some(object) = object else { return Err(Error::Store(Fault::Unavailable).into()) };
-        let Body::Whole(content) = object.body else { return Err(Error::Store(Fault::Corrupt).into()) };
-        let (mut stream, mut inspector) = (content.into_stream(), Inspector::new(filename));
-        while let Some(chunk) = stream.next().await {
-            let chunk = chunk.map_err(Error::from)?;
-            // What an operator laid there is not this sender's to mend.
-            inspector.push(&chunk).map_err(|_| Refused::Taken(filename.clone()))?;
-        }
-        Ok(inspector.finish().map_err(|_| Refused::Taken(filename.clone()))?)
-    }
 }
 
 /// The platform tag for which a file's place is another index.
@@ -391,15 +332,18 @@ async fn drain(mut body: BoxStream<'static, Result<Bytes, BodyError>>) {
     while let Some(Ok(_)) = body.next().await {}
 }
 
-fn compare(
-    record: &Record,
-    filename: &DistributionFilename,
-    ours: &Inspected,
-) -> Result<Landed, UploadError> {
-    if record.sha256 == hex(&ours.digests.sha256) {
-        return Ok(Landed::Same);
+/// Holds a digest that was claimed to the one that was found.
+fn agree<const N: usize>(
+    claimed: Option<[u8; N]>,
+    found: Option<[u8; N]>,
+    what: &'static str,
+) -> Result<(), Refused> {
+    match (claimed, found) {
+        (None, _) => Ok(()),
+        (Some(_), None) => Err(Refused::Late(what)),
+        (Some(claimed), Some(found)) if claimed == found => Ok(()),
+        (Some(_), Some(_)) => Err(Refused::Claim(what)),
     }
-    Err(Refused::Taken(filename.clone()).into())
 }
 
 fn stream_of(arriving: &Shared) -> impl futures_util::Stream<Item = Result<Bytes, BodyError>> + Send + use<> {
@@ -414,10 +358,15 @@ fn stream_of(arriving: &Shared) -> impl futures_util::Stream<Item = Result<Bytes
 async fn finish(arriving: &Shared) -> Result<Arrived, UploadError> {
     let mut arriving = arriving.lock().await;
     while arriving.next().await.is_some() {}
+    arriving.rest().await;
     match arriving.end.take() {
         Some(Ok(found)) => Ok(found),
         Some(Err(End::Refused(why))) => Err(why.into()),
         Some(Err(End::Broken(error))) => Err(Error::Body(error).into()),
+        Some(Err(End::Crowded)) => {
+            tracing::warn!(filename = %arriving.filename, "an upload is put off: others hold as much metadata as there may be");
+            Err(Error::Store(Fault::Unavailable).into())
+        }
         None => Err(Error::Body(BodyError::Incomplete).into()),
     }
 }

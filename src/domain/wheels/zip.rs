@@ -46,7 +46,25 @@ pub enum ZipError {
     /// A wanted member that is there twice.
     #[error("the archive has more than one {0}")]
     Twice(&'static str),
+    /// Wanted members in more than one directory.
+    #[error("the archive has more than one directory of metadata")]
+    Places,
+    /// A name that is there twice: some readers take the first, others the last.
+    #[error("the archive has two members of one name")]
+    SameName,
+    /// Too many members.
+    #[error("the archive has more than {MOST_MEMBERS} members")]
+    Many,
 }
+
+/// Most members of an archive: eight bytes are kept of each.
+const MOST_MEMBERS: usize = 100_000;
+
+/// Bytes kept of members' names that count as held: an archive of so many members is rare.
+const FREE_NAMES: usize = 128 << 10;
+
+/// Bytes that are walked at a time: what comes out of them is bounded before the next ones.
+const STEP: usize = 16 << 10;
 
 /// Unpacked bytes that no archive is refused for, however small it is.
 const HARMLESS: u64 = 64 << 20;
@@ -64,6 +82,8 @@ pub(super) fn is_bomb(unpacked: u64, packed: u64) -> bool {
 pub(super) enum Pick {
     /// Nothing.
     Pass,
+    /// Only where it lies counts.
+    Place,
     /// Its presence counts.
     See(&'static str),
     /// Its bytes are wanted.
@@ -80,6 +100,8 @@ pub(super) struct Picked {
     pub(super) seen: Vec<&'static str>,
     /// Members whose bytes are wanted: what it is, its whole name, its bytes.
     pub(super) taken: Vec<(&'static str, String, Vec<u8>)>,
+    /// The one directory at the top that all of them lie in, and whatever else counts.
+    pub(super) place: Option<String>,
 }
 
 #[derive(Debug)]
@@ -115,6 +137,10 @@ pub(super) struct Zip {
     /// nobody outside knows the hash's key.
     balance: u64,
     keyed: RandomState,
+    /// Of each member's name its hash.
+    names: Vec<u64>,
+    /// Whether the directory's last line ends in what looks like the locator of a directory elsewhere.
+    lures: bool,
     picked: Picked,
 }
 
@@ -134,17 +160,20 @@ impl Zip {
             unpacked: 0,
             balance: 0,
             keyed: RandomState::new(),
+            names: Vec::new(),
+            lures: false,
             picked: Picked::default(),
         }
     }
 
-    /// Bytes of wanted members held so far.
+    /// Bytes of wanted members held so far, and of a great many names.
     pub(super) fn held(&self) -> usize {
+        let names = (size_of::<u64>() * self.names.capacity()).saturating_sub(FREE_NAMES);
         let under_way = match &self.state {
             State::Data(data) | State::Descriptor(data) => data.taken.as_ref().map_or(0, Vec::len),
             State::Record { .. } | State::Done => 0,
         };
-        under_way + self.picked.taken.iter().map(|(.., bytes)| bytes.len()).sum::<usize>()
+        names + under_way + self.picked.taken.iter().map(|(.., bytes)| bytes.len()).sum::<usize>()
     }
 
     /// The next bytes.
@@ -178,7 +207,7 @@ impl Zip {
     }
 
     fn data(&mut self, mut data: Box<Data>, bytes: &mut &[u8]) -> Result<State, ZipError> {
-        let used = data.push(bytes)?;
+        let used = data.push(bytes.get(..STEP).unwrap_or(bytes))?;
         self.offset += used as u64;
         *bytes = bytes.get(used..).unwrap_or_default();
         if is_bomb(self.unpacked.saturating_add(data.unpacked), self.packed.saturating_add(data.packed)) {
@@ -209,14 +238,19 @@ impl Zip {
         let pick = (self.choose)(&data.member.name);
         let member = data.check()?;
         self.members += 1;
+        if self.names.len() >= MOST_MEMBERS {
+            return Err(ZipError::Many);
+        }
+        self.names.push(self.keyed.hash_one(&member.0.name));
         self.packed = self.packed.saturating_add(member.0.packed);
         self.unpacked = self.unpacked.saturating_add(member.0.unpacked);
         if is_bomb(self.unpacked, self.packed) {
             return Err(ZipError::Bomb);
         }
         self.balance = self.balance.wrapping_add(self.keyed.hash_one(&member.0));
+        let top = member.0.name.split('/').next().filter(|_| pick != Pick::Pass).map(str::to_owned);
         match pick {
-            Pick::Pass => {}
+            Pick::Pass | Pick::Place => {}
             Pick::See(what) if self.picked.seen.contains(&what) => return Err(ZipError::Twice(what)),
             Pick::See(what) => self.picked.seen.push(what),
             Pick::Take(what) => {
@@ -225,6 +259,11 @@ impl Zip {
                 }
                 self.picked.taken.push((what, member.0.name, member.1.unwrap_or_default()));
             }
+        }
+        if let Some(top) = top
+            && *self.picked.place.get_or_insert_with(|| top.clone()) != top
+        {
+            return Err(ZipError::Places);
         }
         Ok(State::Record { directory: false })
     }
@@ -241,6 +280,7 @@ impl Zip {
         }
         let begins = self.offset;
         let record = records::parse(&self.pending)?;
+        let lures = std::mem::replace(&mut self.lures, records::lures(&self.pending));
         self.offset += self.pending.len() as u64;
         self.pending.clear();
         match record {
@@ -251,6 +291,7 @@ impl Zip {
             Record::Listed(member) if self.end64.is_none() => {
                 if !directory {
                     self.directory = begins;
+                    self.named_once()?;
                 }
                 self.listed += 1;
                 self.balance = self.balance.wrapping_sub(self.keyed.hash_one(&member));
@@ -266,7 +307,8 @@ impl Zip {
                 Ok(State::Record { directory: true })
             }
             Record::End(said) if directory => {
-                let wide = self.end64.is_some() == self.located && (self.located || !said.is_partial());
+                let wide =
+                    self.end64.is_some() == self.located && (self.located || !(said.is_partial() || lures));
                 self.ends(said, self.end64.unwrap_or(begins))?;
                 if wide { Ok(State::Done) } else { Err(ZipError::Disagree) }
             }
@@ -274,6 +316,13 @@ impl Zip {
                 Err(ZipError::Disagree)
             }
         }
+    }
+
+    /// Holds every member to a name of its own, once all of them are known.
+    fn named_once(&mut self) -> Result<(), ZipError> {
+        let mut names = std::mem::take(&mut self.names);
+        names.sort_unstable();
+        if names.array_windows().any(|[a, b]| a == b) { Err(ZipError::SameName) } else { Ok(()) }
     }
 
     /// Whether an end says what has been seen: the directory over, and of the same members.

@@ -151,10 +151,8 @@ fn releases(project: &ProjectName, page: &Page, origin: &str) -> String {
     // First, since releases may be many.
     let commands = commands(&installs(origin, project.as_str()));
     let mut body = format!("<p><a href=\"../\">← Packages</a></p>\n<h1>{project}</h1>\n{commands}");
-    for version in page.versions().into_iter().rev() {
-        let parsed = version.parse::<pep440_rs::Version>();
-        let files = page.files.iter().filter(|entry| entry.record.version.parse() == parsed);
-        let files: String = files.map(file).collect();
+    for (version, files) in page.releases().into_iter().rev() {
+        let files: String = files.into_iter().map(file).collect();
         body.push_str(&format!("<h2>{}</h2>\n<ul class=\"files\">\n{files}</ul>\n", escape(version)));
     }
     body

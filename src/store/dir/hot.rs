@@ -42,14 +42,19 @@ impl Identity {
         }
     }
 
-    /// Whether a later change would show, at this time.
-    pub(super) fn is_settled(&self, now: SystemTime) -> bool {
+    #[cfg(test)]
+    pub(super) const fn made(changed: i64) -> Self {
+        Self { device: 1, inode: 2, size: 3, changed: (changed, 0) }
+    }
+
+    /// Whether it changed so long ago, at this time: a later change shows then.
+    pub(super) fn is_settled(&self, now: SystemTime, age: Duration) -> bool {
         let (Ok(seconds), Ok(nanoseconds)) = (u64::try_from(self.changed.0), u32::try_from(self.changed.1))
         else {
             return false;
         };
         let changed = SystemTime::UNIX_EPOCH + Duration::new(seconds, nanoseconds);
-        now.duration_since(changed).is_ok_and(|age| age >= SETTLED)
+        now.duration_since(changed).is_ok_and(|since| since >= age)
     }
 }
 
@@ -89,7 +94,7 @@ impl Hot {
     /// Keeps what was read from this file and passed its check.
     pub(super) fn keep(&self, key: &Key, identity: Identity, meta: &Meta, bytes: &Bytes) {
         if let Some(kept) = &self.0
-            && identity.is_settled(SystemTime::now())
+            && identity.is_settled(SystemTime::now(), SETTLED)
         {
             kept.insert(key.clone(), Kept { identity, meta: meta.clone(), bytes: bytes.clone() });
         }
@@ -98,12 +103,12 @@ impl Hot {
 
 #[cfg(test)]
 mod tests {
-    use super::{Hot, Identity, Meta};
+    use super::{Hot, Identity, Meta, SETTLED};
     use bytes::Bytes;
     use std::time::{Duration, SystemTime};
 
     fn identity(changed: i64) -> Identity {
-        Identity { device: 1, inode: 2, size: 3, changed: (changed, 0) }
+        Identity::made(changed)
     }
 
     #[test]
@@ -127,10 +132,11 @@ mod tests {
     fn what_changed_just_now_is_not_kept() {
         let then = SystemTime::UNIX_EPOCH + Duration::from_secs(1000);
         for (later, settled) in [(0, false), (199, false), (200, true), (5000, true)] {
-            assert_eq!(identity(1000).is_settled(then + Duration::from_millis(later)), settled, "{later}");
+            let later = then + Duration::from_millis(later);
+            assert_eq!(identity(1000).is_settled(later, SETTLED), settled, "{later:?}");
         }
-        assert!(!identity(1001).is_settled(then), "a clock that is behind");
-        assert!(!identity(-1).is_settled(then));
+        assert!(!identity(1001).is_settled(then, SETTLED), "a clock that is behind");
+        assert!(!identity(-1).is_settled(then, SETTLED));
     }
 
     #[test]

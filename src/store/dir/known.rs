@@ -5,7 +5,7 @@
 //! is written in place, or made young, does not move it. Bounded; what is lost is listed anew.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
@@ -19,6 +19,9 @@ const ROOM: u64 = 8 << 20;
 pub(super) const LONGEST: usize = 10_000;
 /// What a line takes beside its key, about.
 const AROUND: u64 = 80;
+/// A directory that changed a shorter time ago is listed anew each time. It keeps its inode whatever changes in it, so its
+/// time alone tells, and some file systems tell that by the second, or by two.
+const SETTLED: Duration = Duration::from_millis(2500);
 /// Listings that the table is laid out for.
 const USUAL: usize = 1024;
 
@@ -58,8 +61,25 @@ impl Known {
 
     /// Keeps what was read of a directory that looked like this at the time at which its reading began.
     pub(super) fn keep(&self, place: &str, identity: Identity, began: SystemTime, lines: Vec<Listed>) {
-        if identity.is_settled(began) && lines.len() <= LONGEST {
+        if identity.is_settled(began, SETTLED) && lines.len() <= LONGEST {
             self.0.insert(place.to_owned(), Kept { identity, lines: Arc::new(lines) });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::{Identity, Known};
+
+    #[test]
+    fn what_changed_within_a_coarse_tick_is_not_kept() {
+        let changed = SystemTime::UNIX_EPOCH + Duration::from_secs(1000);
+        for (later, kept) in [(200, false), (1000, false), (2000, false), (2500, true), (5000, true)] {
+            let known = Known::new();
+            known.keep("a/", Identity::made(1000), changed + Duration::from_millis(later), Vec::new());
+            assert_eq!(known.get("a/", Identity::made(1000)).is_some(), kept, "{later}");
         }
     }
 }

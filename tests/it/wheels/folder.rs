@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, SystemTime};
 
 use http::StatusCode;
 use larder::domain::Wheels;
@@ -115,6 +116,34 @@ async fn what_is_dropped_there_later_is_seen_and_what_is_taken_away_is_gone() {
     client.check(bare("GET", &one.path()), 404).await;
     fs::remove_file(root.join(&one.filename)).unwrap();
     assert_eq!(files(&client, "/simple/a/").await, [two.filename]);
+}
+
+/// Metadata are read out of a wheel once, not with each request.
+#[tokio::test]
+async fn metadata_are_remembered() {
+    let gateway = over_a_folder();
+    let (client, root) = (gateway.client(), gateway.root());
+    let wheel = Distribution::pure("a", "1");
+    drop_into(root, &wheel.filename, &wheel.bytes);
+    let path = root.join(&wheel.filename);
+    let then = SystemTime::now() - Duration::from_secs(60);
+    let open = || fs::File::options().write(true).open(&path).unwrap();
+    open().set_modified(then).unwrap();
+    let asked = format!("{}.metadata", wheel.path());
+    let answer = client.check(bare("GET", &asked), 200).await;
+    assert_eq!(answer.body, wheel.metadata);
+    // Nothing tells it from what was read, so whoever reads it again is found out.
+    fs::write(&path, vec![0; wheel.bytes.len()]).unwrap();
+    open().set_modified(then).unwrap();
+    let answer = client.check(bare("GET", &asked), 200).await;
+    assert_eq!(answer.body, wheel.metadata);
+    let tag = answer.header("etag").unwrap();
+    let again = request("GET", &asked).header("if-none-match", tag).body(empty()).unwrap();
+    client.check(again, 304).await;
+    client.check(put(&wheel), 200).await;
+    client.check(bare("GET", &format!("/files/{}/{}.metadata", "0".repeat(64), wheel.filename)), 404).await;
+    open().set_modified(then + Duration::from_secs(1)).unwrap();
+    client.check(bare("GET", &asked), 404).await;
 }
 
 #[tokio::test]

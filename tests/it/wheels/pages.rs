@@ -1,7 +1,9 @@
 //! Pages and files: what they say, in which form, and that they are never behind.
 
+use std::time::{Duration, SystemTime};
+
 use super::{JSON, files, page};
-use crate::support::gateway::{Options, TestGateway};
+use crate::support::gateway::{Options, TestGateway, eventually};
 use crate::support::http::{Client, bare, empty, request, with_body};
 use crate::support::python::Distribution;
 
@@ -199,7 +201,12 @@ async fn snapshots_that_are_lost_or_wrong_do_no_harm() {
         client.check(Distribution::pure("a", "1").upload(), 200).await;
         let before = page(&client, "/simple/a/").await;
         let key = "wheels/shared/a/.snapshot";
-        assert!(gateway.keys().await.contains(&key.to_owned()), "on {}", gateway.name);
+        // Not at once where times are told by the second.
+        eventually("a snapshot is left", async || {
+            assert_eq!(page(&client, "/simple/a/").await, before);
+            gateway.keys().await.contains(&key.to_owned())
+        })
+        .await;
         for damage in [b"".as_slice(), b"{", b"[]", b"{\"fingerprint\":\"\",\"files\":[]}"] {
             gateway.plant(key, damage).await;
             assert_eq!(page(&client, "/simple/a/").await, before);
@@ -208,5 +215,77 @@ async fn snapshots_that_are_lost_or_wrong_do_no_harm() {
         assert_eq!(page(&client, "/simple/a/").await, before);
         client.check(Distribution::pure("a", "2").upload(), 200).await;
         assert_eq!(files(&client, "/simple/a/").await.len(), 2);
+    }
+}
+
+/// A file under the same name could have the same time: a page of such times is made anew until they tell.
+#[tokio::test]
+async fn a_snapshot_is_not_left_of_times_that_tell_nothing_yet() {
+    let gateway = TestGateway::start();
+    let client = gateway.client();
+    client.check(Distribution::pure("a", "1").upload(), 200).await;
+    let key = "wheels/shared/a/.records/a-1-py3-none-any.whl.json";
+    let path = gateway.root().join(key);
+    let text = std::fs::read_to_string(&path).unwrap();
+    let (key, store) = (key.parse().unwrap(), gateway.store().await);
+    let stamp = async |text: &str, seconds: u64| {
+        let bytes = bytes::Bytes::from(text.to_owned());
+        store.put(&key, bytes.into(), larder::store::Put::default()).await.unwrap();
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        std::fs::File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
+    };
+    let left = async || gateway.keys().await.contains(&"wheels/shared/a/.snapshot".to_owned());
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    for (seconds, settled) in [(now + 600, false), (now - 600, true)] {
+        stamp(&text, seconds).await;
+        assert_eq!(files(&client, "/simple/a/").await.len(), 1);
+        assert_eq!(left().await, settled);
+    }
+    // Nor is anything remembered of such times.
+    for requires in [">=3.8", ">=3.9"] {
+        stamp(&text.replace(">=3.8", requires), now + 600).await;
+        let shown = page(&client, "/simple/a/").await;
+        assert_eq!(shown["files"][0]["requires-python"], requires);
+    }
+}
+
+/// A record that is none costs its own line, and not the snapshot of the page.
+#[tokio::test]
+async fn a_damaged_record_keeps_no_page_from_being_left() {
+    for gateway in TestGateway::everywhere(&Options::default()) {
+        let client = gateway.client();
+        client.check(Distribution::pure("a", "1").upload(), 200).await;
+        gateway.plant("wheels/shared/a/.records/a-2-py3-none-any.whl.json", b"{}").await;
+        eventually("a snapshot is left", async || {
+            assert_eq!(files(&client, "/simple/a/").await, ["a-1-py3-none-any.whl"]);
+            gateway.keys().await.contains(&"wheels/shared/a/.snapshot".to_owned())
+        })
+        .await;
+    }
+}
+
+/// An address holds a digest, and for good: what is under it has that digest, also where nothing is noted beside it.
+#[tokio::test]
+async fn no_address_lies() {
+    for gateway in TestGateway::everywhere(&Options::default()) {
+        let client = gateway.client();
+        let (marked, plain) = (Distribution::pure("a", "1"), Distribution::pure("a", "2"));
+        client.check(marked.upload(), 200).await;
+        client.check(plain.form().without("sha256_digest").post("/legacy/"), 200).await;
+        let old = Distribution::pure("a", "3");
+        client.check(old.upload(), 200).await;
+        // As it was written before metadata were marked.
+        let bytes = bytes::Bytes::from(old.metadata.clone());
+        let key = format!("wheels/shared/a/{}.metadata", old.filename).parse().unwrap();
+        gateway.store().await.put(&key, bytes.into(), larder::store::Put::default()).await.unwrap();
+        for file in [&marked, &plain, &old] {
+            for end in ["", ".metadata"] {
+                let (right, wrong) = (file.path(), format!("/files/{}/{}", "0".repeat(64), file.filename));
+                for method in ["GET", "HEAD"] {
+                    client.check(bare(method, &format!("{right}{end}")), 200).await;
+                    client.check(bare(method, &format!("{wrong}{end}")), 404).await;
+                }
+            }
+        }
     }
 }

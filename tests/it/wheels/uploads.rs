@@ -153,10 +153,15 @@ async fn a_form_that_is_not_good_is_refused_and_leaves_nothing() {
     client.check(said(form().bytes(), "text/plain"), 400).await;
     client.check(said(form().bytes(), "multipart/form-data"), 400).await;
     client.check(said(b"nonsense".to_vec(), &Form::kind()), 400).await;
-    let mut endless = b"--0123456789abcdef\r\nX: ".to_vec();
-    endless.resize(3 << 20, b'x');
-    let answer = client.check(said(endless, &Form::kind()), 400).await;
-    assert!(answer.text().contains("head does not end"), "{}", answer.text());
+    for length in [100 << 10, 3 << 20] {
+        let mut endless = b"--0123456789abcdef\r\nX: ".to_vec();
+        endless.resize(length, b'x');
+        let answer = client.check(said(endless, &Form::kind()), 400).await;
+        assert!(answer.text().contains("head does not end"), "{}", answer.text());
+    }
+    client
+        .check(said(form().bytes(), &format!("multipart/form-data; boundary={}", "b".repeat(71))), 400)
+        .await;
     client.check(said(Vec::new(), &Form::kind()), 400).await;
     client.check(request("GET", "/legacy/").body(empty()).unwrap(), 405).await;
     // Of old, and without effect.
@@ -174,10 +179,16 @@ async fn a_file_that_is_not_what_it_says_is_refused_and_leaves_nothing() {
             |end: &str| all().into_iter().filter(|(name, _)| !name.ends_with(end)).collect::<Vec<_>>();
         let with = |name: &str, bytes: Vec<u8>| [all(), vec![(name.to_owned(), bytes)]].concat();
         let other = |name: &str, version: &str| members(name, version, tag, b"x");
+        let mut tagless = all();
+        tagless[2].1 = b"Wheel-Version: 1.0\n".to_vec();
         let large = with("a-1.dist-info/METADATA", vec![b'x'; 5 << 20]).split_off(2);
         for (members, why) in [
             (without("/METADATA"), "no METADATA"),
             (without("/RECORD"), "no RECORD"),
+            (without("/WHEEL"), "no WHEEL"),
+            (tagless, "no Tag"),
+            (with("b-1.dist-info/entry_points.txt", Vec::new()), "more than one directory of metadata"),
+            (with("a/__init__.py", Vec::new()), "two members of one name"),
             (with("/etc/passwd", Vec::new()), "leads upwards"),
             (with("a/../../x", Vec::new()), "leads upwards"),
             (with("a-1.dist-info/METADATA", Vec::new()), "more than one METADATA"),
@@ -202,6 +213,83 @@ async fn a_file_that_is_not_what_it_says_is_refused_and_leaves_nothing() {
     }
 }
 
+/// A digest that comes behind the file was not computed where others came before it.
+#[tokio::test]
+async fn digests_stand_on_one_side_of_the_file() {
+    use md5::{Digest as _, Md5};
+    let gateway = TestGateway::start();
+    let file = Distribution::pure("sides", "1");
+    let md5 = crate::support::python::hex(&Md5::digest(&file.bytes));
+    let behind = |form: Form, name: &str, value: &str| {
+        let mut form = form;
+        form.fields.push(Field { name: name.to_owned(), filename: None, value: value.into() });
+        form
+    };
+    let none = || file.form().without("sha256_digest");
+    for (form, why) in [
+        (behind(file.form(), "md5_digest", &md5), "behind the file"),
+        (behind(none(), "md5_digest", &"0".repeat(32)), "the md5_digest that was sent"),
+        (behind(none(), "blake2_256_digest", &"0".repeat(64)), "the blake2_256_digest that was sent"),
+        (behind(none(), "sha256_digest", &"0".repeat(64)), "the sha256_digest that was sent"),
+    ] {
+        let answer = gateway.client().check(form.post("/legacy/"), 400).await;
+        assert!(answer.text().contains(why), "{why}: {}", answer.text());
+    }
+    gateway.holds(&[]).await;
+    let all = behind(behind(none(), "md5_digest", &md5), "sha256_digest", &file.sha256());
+    gateway.client().check(all.post("/legacy/"), 200).await;
+}
+
+/// What a header declares of the whole body holds for a form too, whether or not its length is known before.
+#[tokio::test]
+async fn the_digest_of_a_form_is_checked() {
+    use base64::Engine as _;
+    use sha2::{Digest as _, Sha256};
+    let gateway = TestGateway::start();
+    let form = Distribution::pure("a", "1").form().bytes();
+    for (of, status) in [(&b"another"[..], 400), (&form[..], 200)] {
+        let digest = base64::engine::general_purpose::STANDARD.encode(Sha256::digest(of));
+        for length in [true, false] {
+            let body = match length {
+                true => crate::support::http::full(form.clone()),
+                false => crate::support::http::chunked([bytes::Bytes::from(form.clone())]),
+            };
+            let asked = request("POST", "/legacy/")
+                .header("content-type", Form::kind())
+                .header("content-digest", format!("sha-256=:{digest}:"));
+            gateway.client().check(asked.body(body).unwrap(), status).await;
+        }
+        if status == 400 {
+            gateway.holds(&[]).await;
+        }
+    }
+}
+
+/// A file that was deleted while it was uploaded may leave its record behind, which names what nobody can have.
+#[tokio::test]
+async fn a_record_without_bytes_makes_room_for_the_next_upload() {
+    for gateway in TestGateway::everywhere(&Options::default()) {
+        let (client, store) = (gateway.client(), gateway.store().await);
+        let first = Distribution::pure("a", "1");
+        let other = Distribution::wheel("a", "1", "py3-none-any", b"other");
+        let keys = places(&first, "shared", "a");
+        for (next, metadata) in [(&other, false), (&first, true), (&first, false)] {
+            client.check(first.upload(), 200).await;
+            let gone = if metadata { &keys[1..2] } else { &keys[1..] };
+            let gone: Vec<larder::store::Key> = gone.iter().map(|key| key.parse().unwrap()).collect();
+            store.delete(&gone).await.unwrap();
+            assert_eq!(files(&client, "/simple/a/").await, std::slice::from_ref(&first.filename));
+            client.check(next.upload(), 200).await;
+            let shown = page(&client, "/simple/a/").await;
+            assert_eq!(shown["files"][0]["hashes"]["sha256"], next.sha256(), "on {}", gateway.name);
+            assert_eq!(client.check(bare("GET", &next.path()), 200).await.body, next.bytes);
+            let metadata = client.check(bare("GET", &format!("{}.metadata", next.path())), 200).await;
+            assert_eq!(metadata.body, next.metadata);
+            client.check(bare("DELETE", &format!("/simple/a/{}", first.filename)), 200).await;
+        }
+    }
+}
+
 /// Refused however large it is, and its sender gets to read why: the rest of its body is taken first.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_is_refused_early_reads_why() {
@@ -212,6 +300,15 @@ async fn who_is_refused_early_reads_why() {
     assert!(answer.text().contains("no zip archive"), "{}", answer.text());
     let linux = Distribution::wheel("a", "1", "cp39-cp39-linux_x86_64", &vec![7; 30 << 20]);
     gateway.client().check(linux.upload(), 400).await;
+    // Of a form that is none, too.
+    let mut broken = file.form().bytes();
+    broken.splice(0..0, *b"--0123456789abcdef\r\n\r\nno name\r\n");
+    for (method, path) in [("POST", "/legacy/"), ("PUT", "/p/a-1-py3-none-any.whl")] {
+        let asked = request(method, path).header("content-type", Form::kind());
+        let body = crate::support::http::full(broken.clone());
+        let answer = gateway.client().check(asked.body(body).unwrap(), 400).await;
+        assert!(answer.text().contains("the form"), "{}", answer.text());
+    }
     gateway.holds(&[]).await;
 }
 

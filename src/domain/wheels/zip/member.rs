@@ -71,7 +71,7 @@ impl Data {
         let known = !member.has_descriptor() || member.packed > 0 || member.method == STORED;
         let taken = match pick {
             Pick::Take(what) => Some(what),
-            Pick::Pass | Pick::See(_) => None,
+            Pick::Pass | Pick::Place | Pick::See(_) => None,
         };
         let read = taken.is_some() || !known;
         if read && ![STORED, DEFLATED].contains(&member.method) {

@@ -18,6 +18,12 @@ const ELSEWHERE: u32 = u32::MAX;
 /// The extra field that holds such values.
 const ZIP64: u16 = 1;
 
+/// The extra field that holds the member's name once more, in UTF-8 (Info-ZIP's "Unicode Path").
+const NAME: u16 = 0x7075;
+
+/// Bytes before that name: a version, and a checksum of the name in the header.
+const BEFORE_NAME: usize = 5;
+
 /// Most bytes of a member's name.
 const MOST_NAME: usize = 4096;
 
@@ -120,6 +126,11 @@ pub(super) fn length(begun: &[u8], offset: u64) -> Result<usize, ZipError> {
 /// Reads a whole record.
 pub(super) fn parse(record: &[u8]) -> Result<Record, ZipError> {
     let mut fields = Fields(record);
+    // Readers look for the end from behind, and would find another one within this one.
+    let inner = record.get(1..).unwrap_or_default();
+    if record.starts_with(&END) && inner.windows(END.len()).any(|four| four == END) {
+        return Err(ZipError::Disagree);
+    }
     let found = match fields.take::<4>() {
         Some(LOCAL) => local(record),
         Some(LISTED) => listed(record),
@@ -160,7 +171,7 @@ fn local(record: &[u8]) -> Option<Record> {
     fields.u32()?;
     let (crc, packed, unpacked) = (fields.u32()?, fields.u32()?, fields.u32()?);
     let name_end = 30 + u16_at(record, 26);
-    let mut wide = zip64(record.get(name_end..)?);
+    let mut wide = extra(record.get(name_end..)?, record.get(30..name_end)?)?;
     let unpacked = widen(unpacked, &mut wide)?;
     let packed = widen(packed, &mut wide)?;
     let name = name(record.get(30..name_end))?;
@@ -176,7 +187,7 @@ fn listed(record: &[u8]) -> Option<Record> {
     let extra_end = name_end + u16_at(record, 30);
     let volume = u16_at(record, 34);
     let offset = Fields(record.get(42..)?).u32()?;
-    let mut wide = zip64(record.get(name_end..extra_end)?);
+    let mut wide = extra(record.get(name_end..extra_end)?, record.get(46..name_end)?)?;
     let unpacked = widen(unpacked, &mut wide)?;
     let packed = widen(packed, &mut wide)?;
     let offset = widen(offset, &mut wide)?;
@@ -213,17 +224,29 @@ fn locator(fields: &mut Fields<'_>) -> Option<Record> {
     (volume == 0 && volumes <= 1).then_some(Record::Locator(at))
 }
 
-/// The 64-bit values in an extra field.
-fn zip64(mut extra: &[u8]) -> Fields<'_> {
+/// Whether a record ends in as many bytes as a locator has, which begin like one: readers look there for the directory.
+pub(super) fn lures(record: &[u8]) -> bool {
+    record.last_chunk::<20>().is_some_and(|last| last.starts_with(&LOCATOR))
+}
+
+/// The 64-bit values in the extra fields of a member of this name. None where they name it otherwise.
+fn extra<'r>(mut extra: &'r [u8], name: &[u8]) -> Option<Fields<'r>> {
+    let mut wide = None;
     loop {
         let mut fields = Fields(extra);
-        let (Some(id), Some(length)) = (fields.u16(), fields.u16()) else { return Fields(&[]) };
-        let Some((inner, rest)) = fields.0.split_at_checked(usize::from(length)) else { return Fields(&[]) };
+        let (Some(id), Some(length)) = (fields.u16(), fields.u16()) else { break };
+        let Some((inner, rest)) = fields.0.split_at_checked(usize::from(length)) else { break };
+        // Of two of a kind readers differ in which they take.
+        let again = id == ZIP64 && wide.is_some();
+        if again || (id == NAME && inner.get(BEFORE_NAME..) != Some(name)) {
+            return None;
+        }
         if id == ZIP64 {
-            return Fields(inner);
+            wide = Some(inner);
         }
         extra = rest;
     }
+    Some(Fields(wide.unwrap_or_default()))
 }
 
 fn widen(value: u32, wide: &mut Fields<'_>) -> Option<u64> {

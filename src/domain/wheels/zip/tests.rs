@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::{Pick, Zip, ZipError, records};
+use super::{MOST_MEMBERS, Pick, Zip, ZipError, records};
 
 fn choose(name: &str) -> Pick {
     match name.rsplit('/').next() {
@@ -202,6 +202,92 @@ fn hostile_members() {
     strange[8] = 12;
     assert_eq!(walk(&strange, 1000), Err(ZipError::Method));
     assert_eq!(walk(b"PK\x05\x06\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 100), Err(ZipError::Disagree));
+}
+
+/// One stored member, with these extra fields before it and in the directory, and this comment on its line.
+fn told(local: &[u8], listed: &[u8], comment: &[u8]) -> Vec<u8> {
+    let (name, bytes) = (b"a/b", b"x");
+    let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32IsoHdlc, bytes);
+    let head = [(20, 2), (0, 2), (0, 2), (0, 4), (crc, 4), (1, 4), (1, 4), (3, 2)];
+    let mut out = b"PK\x03\x04".to_vec();
+    put(&mut out, &head);
+    put(&mut out, &[(local.len() as u64, 2)]);
+    out.extend_from_slice(&[name, local, bytes].concat());
+    let at = out.len() as u64;
+    out.extend_from_slice(b"PK\x01\x02\x14\0");
+    put(&mut out, &head);
+    put(&mut out, &[(listed.len() as u64, 2), (comment.len() as u64, 2), (0, 2), (0, 2), (0, 4), (0, 4)]);
+    out.extend_from_slice(&[name, listed, comment].concat());
+    end(&mut out, at, 1, How::default());
+    out
+}
+
+#[test]
+fn no_reader_sees_another_archive() {
+    assert_eq!(walk(&told(b"", b"", b""), 5), Ok(None));
+    // Another end within the end: readers look from behind.
+    for (comment, expected) in
+        [(&b"made by hand"[..], Ok(None)), (b"..PK\x05\x06..", Err(ZipError::Disagree))]
+    {
+        let mut bytes = told(b"", b"", b"");
+        bytes.truncate(bytes.len() - 2);
+        put(&mut bytes, &[(comment.len() as u64, 2)]);
+        bytes.extend_from_slice(comment);
+        assert_eq!(walk(&bytes, 5), expected, "{comment:?}");
+    }
+    let mut astride = told(b"", b"", b"");
+    astride.truncate(astride.len() - 2);
+    astride.extend_from_slice(b"PK\x05\x06");
+    astride.resize(astride.len() + 0x4b50 - 2, b'.');
+    assert_eq!(walk(&astride, 5), Err(ZipError::Disagree));
+    // Before the end, what looks like the locator of another directory.
+    assert_eq!(walk(&told(b"", b"", b"PK\x06\x07............."), 5), Ok(None));
+    assert_eq!(walk(&told(b"", b"", b"PK\x06\x07................"), 5), Err(ZipError::Disagree));
+    // The name once more.
+    let named = |name: &[u8]| {
+        let mut field = vec![0x75, 0x70, u8::try_from(5 + name.len()).unwrap(), 0, 1, 0, 0, 0, 0];
+        field.extend_from_slice(name);
+        field
+    };
+    let (same, other) = (named(b"a/b"), named(b"a/c"));
+    assert_eq!(walk(&told(&same, &same, b""), 5), Ok(None));
+    for (local, listed) in [(&other, &same), (&same, &other), (&other, &other)] {
+        assert_eq!(walk(&told(local, listed, b""), 5), Err(ZipError::Disagree));
+    }
+    let wide = [1, 0, 0, 0, 1, 0, 0, 0];
+    assert_eq!(walk(&told(b"", &wide[..4], b""), 5), Ok(None));
+    assert_eq!(walk(&told(b"", &wide, b""), 5), Err(ZipError::Disagree));
+}
+
+#[test]
+fn members_have_names_of_their_own() {
+    for how in hows() {
+        let twice = archive(&[("a/b", b"x", true), ("a/c", b"y", false), ("a/b", b"y", false)], how);
+        assert_eq!(walk(&twice, 5), Err(ZipError::SameName), "{how:?}");
+    }
+    let wide = How { wide: true, ..How::default() };
+    let names: Vec<String> = (0..=MOST_MEMBERS).map(|n| n.to_string()).collect();
+    let members: Vec<(&str, &[u8], bool)> =
+        names.iter().map(|name| (name.as_str(), &b""[..], false)).collect();
+    assert_eq!(walk(&archive(&members, wide), 1 << 20), Err(ZipError::Many));
+    assert_eq!(walk(&archive(&members[1..], wide), 1 << 20), Ok(None));
+}
+
+#[test]
+fn what_is_wanted_lies_in_one_place() {
+    let members: [(&str, &[u8], bool); 2] =
+        [("a-1.dist-info/METADATA", b"x", false), ("b-1.dist-info/RECORD", b"x", false)];
+    assert_eq!(walk(&archive(&members, How::default()), 5), Err(ZipError::Places));
+}
+
+/// However large the pieces are that it comes in, little more comes out than an archive may hold.
+#[test]
+fn a_bomb_is_found_out_before_its_end() {
+    let mut bytes = archive(&[("a", &vec![0; 128 << 20], true)], How::default());
+    // No deflated data go on like this; who reads so far has unpacked all that is before it.
+    let directory = bytes.windows(4).rposition(|four| four == b"PK\x01\x02").unwrap();
+    bytes[directory - 64..directory].fill(0xff);
+    assert_eq!(walk(&bytes, bytes.len()), Err(ZipError::Bomb));
 }
 
 proptest! {

@@ -14,7 +14,7 @@ use crate::metrics::Metrics;
 use crate::payload::{Body, Want};
 use crate::store::error::{Error, Kind, PutError};
 use crate::store::examine::{PATIENCE, PLACE, Probe, Seen};
-use crate::store::{Key, Mode, Put, Stored};
+use crate::store::{Key, Mode, Put, Stored, Touched};
 
 const BYTES: Bytes = Bytes::from_static(b"larder doctor");
 const MARK: &str = "larder doctor";
@@ -101,14 +101,16 @@ impl Examiner {
         if let Err(error) = aged.and_then(|file| file.set_times(FileTimes::new().set_modified(old))) {
             return super::failed(&error);
         }
-        match dir.touch(key).await {
+        match dir.touch(key, None).await {
             Err(error) => failed(&error),
-            Ok(false) => Seen::Failed("the object is gone".to_owned()),
-            Ok(true) => match fs::metadata(&path).and_then(|stat| stat.modified()) {
-                Ok(time) if time > old + OLD / 2 => Seen::Well("its date can be set".to_owned()),
-                Ok(_) => Seen::Wrong("the date of a file does not move".to_owned()),
-                Err(error) => super::failed(&error),
-            },
+            Ok(Touched::Gone) => Seen::Failed("the object is gone".to_owned()),
+            Ok(Touched::Done | Touched::Young | Touched::Unmoved) => {
+                match fs::metadata(&path).and_then(|stat| stat.modified()) {
+                    Ok(time) if time > old + OLD / 2 => Seen::Well("its date can be set".to_owned()),
+                    Ok(_) => Seen::Wrong("the date of a file does not move".to_owned()),
+                    Err(error) => super::failed(&error),
+                }
+            }
         }
     }
 }

@@ -7,6 +7,7 @@ use http::Method;
 use super::access::{NEED_OBJECTS, STICKY};
 use super::ask::{Ask, expect, is_refusal};
 use super::{Examiner, FIRST, Known, Say, THIRD, skip};
+use crate::store::Touched;
 use crate::store::checksum::Crc;
 use crate::store::error::{Error, Kind, Op};
 use crate::store::examine::{PATIENCE, Probe, Seen};
@@ -207,7 +208,7 @@ impl Examiner {
         let Ok(key) = self.name(FIRST) else { return };
         // In a task of its own: it must not be carried out after all has been removed.
         let s3 = std::sync::Arc::clone(&self.s3);
-        let touching = self.tracker.spawn(async move { s3.touch(&key).await });
+        let touching = self.tracker.spawn(async move { s3.touch(&key, None).await });
         let touched = tokio::time::timeout(PATIENCE, touching).await.map(|joined| {
             joined.unwrap_or_else(|lost| Err(Error::new(Kind::Unavailable, Op::Touch, FIRST, lost)))
         });
@@ -215,8 +216,8 @@ impl Examiner {
             Err(_) => Seen::Failed("no answer in time".to_owned()),
             Ok(Err(error)) if error.kind == Kind::Denied => Seen::Refused(error.chain()),
             Ok(Err(error)) => Seen::Failed(error.chain()),
-            Ok(Ok(false)) => Seen::Failed("the object is gone".to_owned()),
-            Ok(Ok(true)) => {
+            Ok(Ok(Touched::Gone)) => Seen::Failed("the object is gone".to_owned()),
+            Ok(Ok(Touched::Done | Touched::Young | Touched::Unmoved)) => {
                 let ask = Ask::key(Method::GET, FIRST).header("x-amz-checksum-mode", "ENABLED");
                 self.ask(ask).await.map_or_else(Seen::Failed, |after| refreshed(before, &after))
             }

@@ -61,12 +61,8 @@ impl Wire {
         call: &Call,
         signed: bool,
     ) -> Result<Raw, Trouble> {
-        let target = match (key, call.query.as_str()) {
-            (Some(key), query) => self.target(key, query),
-            (None, "") => format!("{}/", self.root).into(),
-            (None, query) => format!("{}/?{query}", self.root).into(),
-        };
-        let target = PathAndQuery::from_maybe_shared(target).map_err(http::Error::from)?;
+        let target =
+            PathAndQuery::from_maybe_shared(self.target(key, &call.query)).map_err(http::Error::from)?;
         let mut headers = HeaderMap::with_capacity(call.headers.len() + 6);
         headers.insert(HOST, self.host.clone());
         headers.extend(call.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
