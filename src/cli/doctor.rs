@@ -6,13 +6,17 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use super::expiry::{RefreshFlags, Times};
 use super::flags::StoreFlags;
 use super::run::{Exit, fail, interrupted};
 use super::values;
-use crate::config::StoreConfig;
-use crate::doctor::{self, Place, Report, Role, State};
+use crate::budget::Budget;
+use crate::config::{Expiry, Fraction, Limits, StoreConfig};
+use crate::doctor::{self, Check, Place, Report, Role, State};
 use crate::healthcheck::{self, Target};
-use crate::store::examine::{Depth, Examination, Fact, NoEntry, Observation, Probe, Seen};
+use crate::lifecycle::{self, Finding, Weight};
+use crate::metrics::Metrics;
+use crate::store::examine::{Depth, Examination, Fact, NoEntry, Observation, PATIENCE, Probe, Seen};
 
 /// How long removing what was written may take.
 const CLEANING: Duration = Duration::from_secs(30);
@@ -39,6 +43,10 @@ pub(super) struct Doctor {
     /// Say what came of it as one JSON object
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    times: Times,
+    #[command(flatten)]
+    refresh: RefreshFlags,
     #[command(flatten)]
     store: StoreFlags,
 }
@@ -91,7 +99,8 @@ pub(super) async fn run(args: Doctor) -> Exit {
         return policy(of.map_or(role, Into::into), &place);
     }
     let depth = Depth { write: role == Role::Gateway, versions: args.leave_versions };
-    let mut seen = match examined(config, depth).await {
+    let rules = (args.times.expiry(), args.refresh.part());
+    let mut seen = match examined(config.clone(), depth).await {
         Ok(seen) => seen,
         Err(exit) => return exit,
     };
@@ -99,10 +108,51 @@ pub(super) async fn run(args: Doctor) -> Exit {
         seen.extend(asked(&targets).await);
     }
     let report = doctor::diagnose(&name, role, &place, &seen);
+    let has_rules = seen.iter().any(|seen| matches!(seen.seen, Seen::Fact(Fact::Rules(Some(_)))));
+    let report = report.with(if has_rules { rules_of(config, rules).await } else { Vec::new() });
     match told(&report, args.json) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ended(&report, args.strict),
         Err(error) => fail(&error, Exit::Failed),
         Ok(()) => ended(&report, args.strict),
+    }
+}
+
+/// What is between the bucket's rules and the gateway's flags.
+async fn rules_of(config: StoreConfig, (expiry, refresh): (Expiry, Option<Fraction>)) -> Vec<Check> {
+    let found = async {
+        let budget = Budget::new(Limits::default().max_inflight_bytes);
+        let store = config.open(budget, Metrics::new()).await.map_err(|error| error.chain())?;
+        lifecycle::examine(&store, &expiry, refresh).await.map_err(|error| error.to_string())
+    };
+    let found = tokio::time::timeout(PATIENCE, found).await.unwrap_or_else(|late| Err(late.to_string()));
+    match found {
+        Ok(findings) => findings.into_iter().map(ruled).collect(),
+        Err(why) => vec![Check {
+            check: "rules-agree",
+            title: "lifecycle rules and the gateway's flags".to_owned(),
+            state: State::Skipped,
+            seen: why,
+            means: "".into(),
+            mend: String::new(),
+            permission: None,
+        }],
+    }
+}
+
+fn ruled(found: Finding) -> Check {
+    let Finding { id, weight, rule, what, means, mend } = found;
+    let title = rule.map_or_else(|| id.to_owned(), |rule| format!("{id}, {rule}"));
+    Check {
+        check: "rules-agree",
+        title: format!("lifecycle rules: {title}"),
+        state: match weight {
+            Weight::Problem => State::Warn,
+            Weight::Note => State::Ok,
+        },
+        seen: what,
+        means: means.into(),
+        mend,
+        permission: None,
     }
 }
 

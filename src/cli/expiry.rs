@@ -9,10 +9,10 @@ use crate::config::{Expiry, Fraction};
 
 /// A time, or none: a type of its own, for clap takes an `Option` for a flag that may be left out.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Life(pub(super) Option<Duration>);
+struct Life(Option<Duration>);
 
 /// A time of life, or `never`.
-pub(super) fn life(text: &str) -> Result<Life, &'static str> {
+fn life(text: &str) -> Result<Life, &'static str> {
     match text {
         "never" => Ok(Life(None)),
         text => match values::time(text) {
@@ -53,12 +53,50 @@ impl ExpiryFlags {
     }
 }
 
+/// All times that a bucket's rules have: whole days.
+#[derive(Debug, Args)]
+pub(super) struct Times {
+    #[command(flatten)]
+    kept: ExpiryFlags,
+    /// How long multipart uploads that nobody completes are kept, or `never` to let go
+    #[arg(long, env = "LARDER_EXPIRE_UPLOADS", value_name = "TIME", default_value = "1d", value_parser = life,
+          help_heading = "Expiry")]
+    expire_uploads: Life,
+    /// How long versions that are not the current one are kept, where the bucket keeps versions, or `never` to let go
+    #[arg(long, env = "LARDER_EXPIRE_NONCURRENT", value_name = "TIME", default_value = "1d", value_parser = life,
+          help_heading = "Expiry")]
+    expire_noncurrent: Life,
+}
+
+impl Times {
+    /// What they say.
+    pub(super) fn expiry(&self) -> Expiry {
+        Expiry { uploads: self.expire_uploads.0, noncurrent: self.expire_noncurrent.0, ..self.kept.expiry() }
+    }
+}
+
+/// Whether uses refresh.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Expiry")]
+pub(super) struct RefreshFlags {
+    /// A use makes an object young again once it has lived this part of its time; `off` where copies are dear
+    #[arg(long, env = "LARDER_REFRESH", value_name = "PART", default_value = "0.5", value_parser = refresh)]
+    refresh: Refresh,
+}
+
+impl RefreshFlags {
+    /// The part; `None`: never.
+    pub(super) const fn part(&self) -> Option<Fraction> {
+        self.refresh.0
+    }
+}
+
 /// After which part of its time of life a use refreshes an object.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Refresh(pub(super) Option<Fraction>);
+struct Refresh(Option<Fraction>);
 
 /// `off`, or a part of 1.
-pub(super) fn refresh(text: &str) -> Result<Refresh, &'static str> {
+fn refresh(text: &str) -> Result<Refresh, &'static str> {
     match text {
         "off" => Ok(Refresh(None)),
         text => match text.parse().ok().and_then(Fraction::new) {

@@ -9,7 +9,7 @@ use clap::{ArgAction, Args};
 use etcetera::BaseStrategy;
 use ipnet::IpNet;
 
-use super::expiry::{self, ExpiryFlags, Refresh};
+use super::expiry::{ExpiryFlags, RefreshFlags};
 use super::values::{self, AnonymousArg, ChecksumsArg, LogFormatArg, SseArg, SyncArg};
 use crate::config::{self, Config, Invalid, Limits, Location, Log, LogFormat, StoreConfig};
 
@@ -213,14 +213,6 @@ struct WheelFlags {
     trusted_proxies: Vec<IpNet>,
 }
 
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Expiry")]
-struct RefreshFlags {
-    /// A use makes an object young again once it has lived this part of its time; `off` where copies are dear
-    #[arg(long, env = "LARDER_REFRESH", value_name = "PART", default_value = "0.5", value_parser = expiry::refresh)]
-    refresh: Refresh,
-}
-
 impl ServeFlags {
     /// All that the gateway runs with.
     pub(super) fn config(self, log: Log) -> Result<Config, Error> {
@@ -236,7 +228,7 @@ impl ServeFlags {
             },
             leftover_age: self.limits.leftover_age,
             expiry: self.expiry.expiry(),
-            refresh: self.refresh.refresh.0,
+            refresh: self.refresh.part(),
             allow_outside_symlinks: self.rpc.allow_outside_symlinks,
             folder: false,
             allow_linux_tags: self.wheels.allow_linux_tags,

@@ -5,11 +5,11 @@ use std::io::{self, Write};
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 
-use super::expiry::{self, ExpiryFlags, Life, Refresh};
+use super::expiry::{RefreshFlags, Times};
 use super::flags::StoreFlags;
 use super::help;
 use super::run::{Exit, Leaves, fail, out, with_store};
-use crate::config::{Expiry, StoreConfig};
+use crate::config::StoreConfig;
 use crate::lifecycle::{self, Error, Finding, Format, Weight};
 use crate::store::Prefix;
 use crate::store::lifecycle::Place;
@@ -60,10 +60,8 @@ pub(super) struct Check {
     json: bool,
     #[command(flatten)]
     times: Times,
-    /// As the gateway has it: whether a use makes an object young again
-    #[arg(long, env = "LARDER_REFRESH", value_name = "PART", default_value = "0.5", value_parser = expiry::refresh,
-          help_heading = "Expiry")]
-    refresh: Refresh,
+    #[command(flatten)]
+    refresh: RefreshFlags,
     #[command(flatten)]
     store: StoreFlags,
 }
@@ -75,27 +73,6 @@ pub(super) struct Remove {
     dry_run: bool,
     #[command(flatten)]
     store: StoreFlags,
-}
-
-/// All times that a bucket's rules have: whole days.
-#[derive(Debug, Args)]
-struct Times {
-    #[command(flatten)]
-    kept: ExpiryFlags,
-    /// How long multipart uploads that nobody completes are kept, or `never` to let go
-    #[arg(long, env = "LARDER_EXPIRE_UPLOADS", value_name = "TIME", default_value = "1d", value_parser = expiry::life,
-          help_heading = "Expiry")]
-    expire_uploads: Life,
-    /// How long versions that are not the current one are kept, where the bucket keeps versions, or `never` to let go
-    #[arg(long, env = "LARDER_EXPIRE_NONCURRENT", value_name = "TIME", default_value = "1d", value_parser = expiry::life,
-          help_heading = "Expiry")]
-    expire_noncurrent: Life,
-}
-
-impl Times {
-    fn expiry(&self) -> Expiry {
-        Expiry { uploads: self.expire_uploads.0, noncurrent: self.expire_noncurrent.0, ..self.kept.expiry() }
-    }
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -157,7 +134,7 @@ fn print(args: Print) -> Exit {
 }
 
 async fn check(args: Check) -> Exit {
-    let (expiry, refresh, json) = (args.times.expiry(), args.refresh.0, args.json);
+    let (expiry, refresh, json) = (args.times.expiry(), args.refresh.part(), args.json);
     with_store(args.store, Leaves::Nothing, async |store| {
         let found = match lifecycle::examine(store, &expiry, refresh).await {
             Ok(found) => found,

@@ -33,7 +33,15 @@ impl Judged {
     /// As the check of this entry.
     pub(super) fn check(self, entry: &Entry) -> Check {
         let Self { state, seen, means, mend } = self;
-        Check { check: entry.name, title: entry.title.to_owned(), state, seen, means, mend, permission: None }
+        Check {
+            check: entry.name,
+            title: entry.title.to_owned(),
+            state,
+            seen,
+            means: means.into(),
+            mend,
+            permission: None,
+        }
     }
 }
 
@@ -50,8 +58,7 @@ pub(super) fn judge(fact: &Fact) -> Judged {
 
 /// Whether the bucket's lifecycle rules are there at all.
 ///
-/// The place of the rules themselves: what `larder lifecycle check` finds between them and the flags of this
-/// environment belongs into the report here, one check a finding. `rules` is the bucket's configuration as it came, XML.
+/// Whether they are those that the gateway's flags want [`crate::lifecycle`] knows.
 fn rules(rules: Option<&str>) -> Judged {
     match rules {
         Some(xml) => {
@@ -68,7 +75,7 @@ pub(super) fn no_rules(seen: &str) -> Judged {
         State::Warn,
         seen.to_owned(),
         "nothing expires, and what broken uploads leave is paid for while no gateway runs",
-        "give the bucket lifecycle rules (terraform/aws has some), or run `larder sweep --every 6h` with --max-age or marks",
+        "give the bucket rules with `larder lifecycle apply`, or run `larder sweep --every 6h` with --max-age or marks",
     )
 }
 

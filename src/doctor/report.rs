@@ -1,5 +1,6 @@
 //! The report: one line a check, then what is wrong and how it is mended; or all of it as JSON.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 
 use serde::Serialize;
@@ -54,7 +55,7 @@ pub struct Check {
     pub seen: String,
     /// What it means for the cache, where it is not well.
     #[serde(skip_serializing_if = "str::is_empty")]
-    pub means: &'static str,
+    pub means: Cow<'static, str>,
     /// How it is mended.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub mend: String,
@@ -93,6 +94,13 @@ impl Report {
         }
     }
 
+    /// The same report, with what others found.
+    #[must_use]
+    pub fn with(self, more: impl IntoIterator<Item = Check>) -> Self {
+        let checks = self.checks.into_iter().chain(more).collect();
+        Self::new(&self.store, self.role, !self.reached, checks)
+    }
+
     /// All checks, in the order in which they were made.
     pub fn checks(&self) -> &[Check] {
         &self.checks
@@ -124,7 +132,7 @@ impl Report {
         }
         for check in self.checks.iter().filter(|check| matches!(check.state, State::Warn | State::Fail)) {
             writeln!(out, "\n{} {}: {}", painted(check.state, colour), check.title, check.seen)?;
-            for (name, text) in [("means", check.means), ("mend", check.mend.as_str())] {
+            for (name, text) in [("means", &*check.means), ("mend", check.mend.as_str())] {
                 if !text.is_empty() {
                     writeln!(out, "     {name}: {text}")?;
                 }

@@ -307,6 +307,22 @@ fn surplus(found: &Found, bucket: &Bucket<'_>) -> Finding {
     }
 }
 
+/// Whether this takes objects sooner than they are to go, if ever.
+fn takes_sooner(done: &Does, ours: Option<u32>) -> bool {
+    match done {
+        Does::Days(theirs) => ours.is_none_or(|ours| *theirs < ours),
+        Does::Date(_) => true,
+        Does::Markers | Does::Noncurrent(_) | Does::Uploads(_) | Does::Moves { .. } | Does::Other(_) => false,
+    }
+}
+
+/// Whether this moves objects to where they cannot be read, before they go.
+fn archives(done: &Does, ours: Option<u32>) -> bool {
+    let Does::Moves { class, days } = done else { return false };
+    let gone_before = days.zip(ours).is_some_and(|(days, ours)| ours <= days);
+    ARCHIVES.contains(&class.as_str()) && !gone_before
+}
+
 /// What a rule of others does to our places.
 fn foreign(found: &Found, places: &[Kept], bucket: &Bucket<'_>) -> Vec<Finding> {
     // What Larder stores has no tags.
@@ -322,23 +338,7 @@ fn foreign(found: &Found, places: &[Kept], bucket: &Bucket<'_>) -> Vec<Finding> 
         });
         hit.map(|place| place.prefix.as_str()).collect()
     };
-    let sooner = struck(&|done, ours| match done {
-        Does::Days(theirs) => ours.is_none_or(|ours| *theirs < ours),
-        Does::Date(_) => true,
-        Does::Markers | Does::Noncurrent(_) | Does::Uploads(_) | Does::Moves { .. } | Does::Other(_) => false,
-    });
-    let archived = struck(&|done, ours| match done {
-        Does::Moves { class, days } => {
-            let gone_before = days.zip(ours).is_some_and(|(days, ours)| ours <= days);
-            ARCHIVES.contains(&class.as_str()) && !gone_before
-        }
-        Does::Days(_)
-        | Does::Date(_)
-        | Does::Markers
-        | Does::Noncurrent(_)
-        | Does::Uploads(_)
-        | Does::Other(_) => false,
-    });
+    let (sooner, archived) = (struck(&takes_sooner), struck(&archives));
     let finding = |id, what: &str, means: &str, places: &[&str]| Finding {
         id,
         weight: Weight::Problem,

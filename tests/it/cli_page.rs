@@ -36,6 +36,7 @@ const FOREIGN: &[&str] = &[
     "--endpoint-url",
     "--head",
     "--key",
+    "--lifecycle-configuration",
     "--nobackground",
     "--only",
     "--only-values",

@@ -203,8 +203,11 @@ const OF_WHEELS: [Way<Wheel>; 4] = [
         async { reads.distribution_meta(index, name, None).await.unwrap().is_some() }.boxed()
     }),
     ("GET of the metadata", |reads, (index, name)| {
-        async { read(reads.distribution_metadata(index, name, &Want::default()).await.unwrap()).await }
-            .boxed()
+        async {
+            read(reads.distribution_metadata(index, name, &"0".repeat(64), &Want::default()).await.unwrap())
+                .await
+        }
+        .boxed()
     }),
     ("by its build key", |reads, (index, _)| {
         async { reads.built(index, "ab".repeat(32).parse().unwrap()).await.unwrap().is_some() }.boxed()

@@ -89,7 +89,7 @@ fn no_way(trouble: &Trouble) -> NoEntry {
             NoEntry::Foreign(line)
         }
         Trouble::Request(_) => NoEntry::Settings(line),
-        Trouble::Answer { .. } => NoEntry::Foreign(line),
+        Trouble::Answer { .. } | Trouble::Long(_) => NoEntry::Foreign(line),
     }
 }
 
