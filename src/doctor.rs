@@ -1,7 +1,7 @@
 //! `larder doctor`: what an examination of the store has seen, what it means for the cache, and how it is mended.
 //!
-//! Pure: observations in, a [`Report`] out. [`table`] says of each probe what it is called and what it means where it is not
-//! well; [`permission`] who needs what; a few values are judged in [`facts`]. Asks nothing itself: that is
+//! Pure: observations in, a [`Report`] out. `table` says of each probe what it is called and what it means where it is not
+//! well; `permission` who needs what; a few values are judged in `facts`. Asks nothing itself: that is
 //! [`crate::store::examine`].
 
 pub use permission::{Place, Role, policy};

@@ -75,7 +75,15 @@ pub(super) const TABLE: &[(Probe, Entry)] = &[
         ),
     ),
     (Probe::Read, fail("read", "read", "nothing can be read: every hit becomes an error", "")),
-    (Probe::Write, fail("write", "write", "nothing can be stored", "")),
+    (
+        Probe::Write,
+        fail(
+            "write",
+            "write",
+            "nothing can be stored",
+            "where a flag is named there: --s3-checksums when-required, or no --s3-sse, or another",
+        ),
+    ),
     (Probe::Delete, fail("delete", "delete", "`DELETE`, `larder rm` and `larder sweep` do not work", "")),
     (
         Probe::DeleteMany,
@@ -172,7 +180,7 @@ pub(super) const TABLE: &[(Probe, Entry)] = &[
             "refresh",
             "refresh",
             "a use does not make an object young: rules by age count from when it was stored",
-            "--refresh off with --expire-… as long as things are used, or `larder sweep` by size",
+            "--refresh off, with expiry as long as things are used, or `larder sweep` by size",
         ),
     ),
     (

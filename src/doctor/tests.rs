@@ -21,8 +21,10 @@ fn every_probe_has_one_row_and_every_row_its_own_name() {
     let mut names: Vec<_> = table::TABLE.iter().map(|(_, entry)| entry.name).collect();
     let mut probes: Vec<_> = table::TABLE.iter().map(|(probe, _)| *probe).collect();
     let all = probes.len();
-    (names.sort_unstable(), probes.sort_unstable());
-    (names.dedup(), probes.dedup());
+    names.sort_unstable();
+    probes.sort_unstable();
+    names.dedup();
+    probes.dedup();
     assert_eq!((names.len(), probes.len()), (all, all));
     // The last one of the enum: rows are as many as probes.
     assert_eq!(all, Probe::Ready as usize + 1);

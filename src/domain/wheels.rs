@@ -7,6 +7,7 @@
 pub mod build;
 mod commit;
 pub mod filename;
+mod files;
 pub(super) mod folder;
 pub mod inspect;
 pub(super) mod large;

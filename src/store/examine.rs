@@ -127,6 +127,13 @@ pub enum Seen {
     Fact(Fact),
 }
 
+impl Seen {
+    /// Whether one may go on: what is not well is the answer.
+    pub(super) fn well(self) -> Result<(), Self> {
+        if matches!(self, Self::Well(_)) { Ok(()) } else { Err(self) }
+    }
+}
+
 /// A value that was measured.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fact {

@@ -35,6 +35,7 @@ const FOREIGN: &[&str] = &[
     "--data-binary",
     "--endpoint-url",
     "--head",
+    "--http1",
     "--key",
     "--lifecycle-configuration",
     "--nobackground",

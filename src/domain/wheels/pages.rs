@@ -1,4 +1,4 @@
-//! What an index tells: its projects, a project's page, its files.
+//! What an index tells: its projects, and a project's page.
 //!
 //! A page is one listing of the project's records and what they say. Records never change, so the listing by itself tells
 //! whether a page that was read before is still the page: its fingerprint is the page's validator, and the key to a
@@ -18,9 +18,8 @@ use super::name::{IndexName, ProjectName};
 use super::record::{Record, hex};
 use crate::domain::layout::wheels::Part;
 use crate::domain::layout::{self, Stored, WheelKey};
-use crate::domain::refresh::{Place, Unit};
 use crate::domain::{Error, Reads};
-use crate::payload::{Body, Meta, Object, Want};
+use crate::payload::{Body, Object, Want};
 use crate::store::{Key, Listed, Listing, Put, Store};
 
 /// Records that are read at a time.
@@ -98,7 +97,7 @@ impl Stamp {
 
     /// Whether it is of a finer time than a second.
     const fn is_exact(self) -> bool {
-        self.modified % 1_000_000_000 != 0
+        !self.modified.is_multiple_of(1_000_000_000)
     }
 
     /// Whether nothing that takes the name can have the same any more.
@@ -295,95 +294,6 @@ impl Reads {
             tracing::debug!(cause = %error, "a snapshot could not be left");
         }
     }
-
-    /// A file's bytes. One request; two with `sha256` where nothing is noted beside the bytes, and then only if it is that file.
-    pub async fn distribution(
-        &self,
-        index: &IndexName,
-        filename: &DistributionFilename,
-        sha256: Option<&str>,
-        want: &Want,
-    ) -> Result<Option<Object>, Error> {
-        match behind(&self.folder, index) {
-            Behind::Folder(folder) => return folder.get(filename, sha256, want).await,
-            Behind::Nothing => return Ok(None),
-            Behind::Records => {}
-        }
-        let key = layout::wheels::file(index, filename, Part::Content);
-        let Some(object) = self.store.get(&key, want).await? else { return Ok(None) };
-        let found = self.is_of(index, filename, &object.meta, sha256).await?.then_some(object);
-        if let Some(object) = &found {
-            self.refresh
-                .read(Place::of(index), object, || Unit::Distribution(index.clone(), filename.clone()));
-        }
-        Ok(found)
-    }
-
-    /// About a file. One request, two for a miss; one more as [`Reads::distribution`].
-    pub async fn distribution_meta(
-        &self,
-        index: &IndexName,
-        filename: &DistributionFilename,
-        sha256: Option<&str>,
-    ) -> Result<Option<Meta>, Error> {
-        match behind(&self.folder, index) {
-            Behind::Folder(folder) => return folder.head(filename, sha256).await,
-            Behind::Nothing => return Ok(None),
-            Behind::Records => {}
-        }
-        let key = layout::wheels::file(index, filename, Part::Content);
-        let Some(meta) = self.store.head(&key).await? else {
-            self.store.confirm_absence().await?;
-            return Ok(None);
-        };
-        let found = self.is_of(index, filename, &meta, sha256).await?.then_some(meta);
-        if let Some(meta) = &found {
-            let unit = || Unit::Distribution(index.clone(), filename.clone());
-            self.refresh.used(Place::of(index), meta.modified, unit);
-        }
-        Ok(found)
-    }
-
-    /// The metadata of the wheel with this digest. One request; one more as [`Reads::distribution`].
-    pub async fn distribution_metadata(
-        &self,
-        index: &IndexName,
-        filename: &DistributionFilename,
-        sha256: &str,
-        want: &Want,
-    ) -> Result<Option<Object>, Error> {
-        match behind(&self.folder, index) {
-            Behind::Folder(folder) => return folder.metadata(filename, sha256, want).await,
-            Behind::Nothing => return Ok(None),
-            Behind::Records => {}
-        }
-        let key = layout::wheels::file(index, filename, Part::Metadata);
-        let Some(object) = self.store.get(&key, want).await? else { return Ok(None) };
-        let found = self.is_of(index, filename, &object.meta, Some(sha256)).await?.then_some(object);
-        if let Some(object) = &found {
-            self.refresh
-                .read(Place::of(index), object, || Unit::Distribution(index.clone(), filename.clone()));
-        }
-        Ok(found)
-    }
-
-    /// Whether an object is of the file with this digest: as is noted with it, or else in the file's record.
-    async fn is_of(
-        &self,
-        index: &IndexName,
-        filename: &DistributionFilename,
-        meta: &Meta,
-        sha256: Option<&str>,
-    ) -> Result<bool, Error> {
-        let Some(sha256) = sha256 else { return Ok(true) };
-        if let Some(mark) = &meta.mark {
-            return Ok(mark == sha256);
-        }
-        let key = layout::wheels::file(index, filename, Part::Record);
-        let json = small(&self.store, &key).await?;
-        let record = json.and_then(|json| Record::parse(filename, &json));
-        Ok(record.is_some_and(|record| record.sha256 == sha256))
-    }
 }
 
 /// Whose record or yank marker this is.
@@ -442,7 +352,8 @@ async fn read(store: Store, index: IndexName, wanted: Wanted, known: Option<Entr
     Ok(Line::Entry(Box::new(Entry { record, yanked, stamp, yank })))
 }
 
-async fn small(store: &Store, key: &Key) -> Result<Option<bytes::Bytes>, Error> {
+/// An object that is known to be small, whole.
+pub(super) async fn small(store: &Store, key: &Key) -> Result<Option<bytes::Bytes>, Error> {
     let Some(object) = store.get(key, &Want::default()).await? else { return Ok(None) };
     match object.body {
         Body::Whole(content) => Ok(Some(content.collect().await?)),

@@ -11,6 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::stage::LOCK;
 use super::{Config, start};
 use crate::store::examine::{Depth, Observation, PATIENCE, PLACE, Probe, Seen};
 use crate::store::key::STAGING;
@@ -76,7 +77,13 @@ impl Ground {
             Err(error) if error.kind() != io::ErrorKind::NotFound && place.exists() => Err(error),
             Ok(()) | Err(_) => Ok(()),
         };
-        for dir in self.made.lock().unwrap_or_else(PoisonError::into_inner).drain(..).rev() {
+        let (staging, mut made) = (self.staging(), self.made.lock().unwrap_or_else(PoisonError::into_inner));
+        // The file that swaps are locked with came with that directory and goes with it, unless somebody works there.
+        let ours = |entry: io::Result<fs::DirEntry>| entry.is_ok_and(|entry| entry.file_name() == LOCK);
+        if made.contains(&staging) && fs::read_dir(&staging).is_ok_and(|mut entries| entries.all(ours)) {
+            drop(fs::remove_file(staging.join(LOCK)));
+        }
+        for dir in made.drain(..).rev() {
             // What is not empty is somebody's by now.
             if let Err(error) = fs::remove_dir(&dir) {
                 tracing::debug!(dir = %dir.display(), %error, "a directory stays");
@@ -91,11 +98,9 @@ impl Ground {
 
 /// What a failure of the file system is.
 fn failed(error: &io::Error) -> Seen {
-    match error.kind() {
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-            Seen::Refused(error.to_string())
-        }
-        _ => Seen::Failed(error.to_string()),
+    match matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem) {
+        true => Seen::Refused(error.to_string()),
+        false => Seen::Failed(error.to_string()),
     }
 }
 

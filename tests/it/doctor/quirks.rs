@@ -52,7 +52,8 @@ async fn each_broken_promise_is_found() {
                 all.into_iter().map(str::to_owned).collect()
             };
             let (mut found, mut known) = (of(&told), of(&healthy));
-            (found.sort(), known.sort());
+            found.sort();
+            known.sort();
             assert_eq!(found, known, "{check} alone is found at {}", server.name);
         }
         bucket.remove().await;

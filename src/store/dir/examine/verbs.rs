@@ -63,13 +63,13 @@ impl Examiner {
         say(Probe::Attributes, self.attributes());
         say(Probe::Read, read(&dir, &key).await);
         say(Probe::CreateOnly, refused(put(Mode::Create).await));
-        let swapped = match refused(put(Mode::Swap("0-0".to_owned())).await) {
-            Seen::Well(_) => match put(Mode::Swap(etag)).await {
+        let swapped = match refused(put(Mode::Swap("0-0".to_owned())).await).well() {
+            Ok(()) => match put(Mode::Swap(etag)).await {
                 Ok(Stored::Done { .. }) => Seen::Well(String::new()),
                 Ok(Stored::Exists) => Seen::Wrong("the right version is refused, too".to_owned()),
                 Err(error) => broken(&error),
             },
-            other => other,
+            Err(seen) => seen,
         };
         say(Probe::ReplaceSame, swapped);
         say(Probe::Refresh, self.refresh(&dir, &key).await);

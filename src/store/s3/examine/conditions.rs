@@ -20,17 +20,17 @@ impl Examiner {
     pub(super) async fn conditions(&self, say: &Say<'_>, known: &Known, read: bool) {
         let create = |leaf| self.put(leaf).header("if-none-match", "*");
         let first = self.ask(create(SECOND)).await;
-        let seen = match expect(&first, &[200], false) {
-            Seen::Well(_) => refused(&self.ask(create(SECOND)).await),
-            other => other,
+        let seen = match expect(&first, &[200], false).well() {
+            Ok(()) => refused(&self.ask(create(SECOND)).await),
+            Err(seen) => seen,
         };
         say(Probe::CreateOnly, seen);
         let etag = first.ok().and_then(|raw| raw.header("etag").map(str::to_owned)).unwrap_or_default();
         let swap = |tag: &str| self.put(SECOND).header("if-match", tag);
-        let seen = match refused(&self.ask(swap(NO_TAG)).await) {
+        let seen = match refused(&self.ask(swap(NO_TAG)).await).well() {
             // And the right one is accepted.
-            Seen::Well(_) => expect(&self.ask(swap(&etag)).await, &[200], false),
-            other => other,
+            Ok(()) => expect(&self.ask(swap(&etag)).await, &[200], false),
+            Err(seen) => seen,
         };
         say(Probe::ReplaceSame, seen);
         match read {
@@ -63,10 +63,7 @@ impl Examiner {
 
     /// An upload in parts onto an object that is there. It is aborted in the end, with the rest.
     async fn create_large(&self) -> Result<Seen, Seen> {
-        let ok = |answer: &Result<Raw, String>| match expect(answer, &[200], false) {
-            Seen::Well(_) => Ok(()),
-            other => Err(other),
-        };
+        let ok = |answer: &Result<Raw, String>| expect(answer, &[200], false).well();
         let begin = Ask::key(Method::POST, SECOND).query("uploads=").sealed(&self.s3);
         let begin = match self.s3.checksums {
             Checksums::Always => begin

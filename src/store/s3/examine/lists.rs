@@ -84,14 +84,15 @@ impl Examiner {
 
     /// Deletes in one request what is there and what is not.
     pub(super) async fn delete_many(&self, say: &Say<'_>, known: &Known) {
-        let seen = match self.batch(&[FIRST, SECOND, THIRD]).await {
-            Seen::Well(_) if known.list => match self.ask(self.list(1000, ("", ""))).await {
+        let seen = match self.batch(&[FIRST, SECOND, THIRD]).await.well() {
+            Ok(()) if known.list => match self.ask(self.list(1000, ("", ""))).await {
                 Ok(page) if page.status == 200 && !leaves(&page.body).is_empty() => {
                     Seen::Wrong("what was deleted in one request is still listed".to_owned())
                 }
                 _ => Seen::Well(String::new()),
             },
-            seen => seen,
+            Ok(()) => Seen::Well(String::new()),
+            Err(seen) => seen,
         };
         say(Probe::DeleteMany, seen);
     }

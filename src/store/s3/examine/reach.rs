@@ -8,11 +8,12 @@ use http::Method;
 use super::ask::{Ask, chain};
 use super::{Examiner, NOBODY, Say};
 use crate::store::examine::{Fact, NoEntry, Probe, Seen};
+use crate::store::s3::answers::{self, Answer};
 use crate::store::s3::pool::Broken;
 use crate::store::s3::wire::{Raw, Trouble};
 
 /// Codes of credentials that are not accepted, whatever they may do.
-const CREDENTIALS: [&str; 10] = [
+const CREDENTIALS: [&str; 11] = [
     "InvalidAccessKeyId",
     "SignatureDoesNotMatch",
     "ExpiredToken",
@@ -23,6 +24,8 @@ const CREDENTIALS: [&str; 10] = [
     "InvalidSecurity",
     "AccountProblem",
     "NotSignedUp",
+    // versitygw's, of a key that it does not know.
+    "XAdminUserNotFound",
 ];
 
 /// Codes of a bucket that is elsewhere.
@@ -101,7 +104,8 @@ fn entry(raw: &Raw) -> Result<(), NoEntry> {
         (_, Some("RequestTimeTooSkewed")) => Err(NoEntry::Skewed(raw.line())),
         (_, Some(code)) if CREDENTIALS.contains(&code) => Err(NoEntry::Credentials(raw.line())),
         (_, Some(code)) if ELSEWHERE.contains(&code) => Err(NoEntry::Region(region())),
-        (404, Some(_)) | (403, Some("AccessDenied")) => Ok(()),
+        (status, code) if answers::judge(status, code) == Answer::Absent && code.is_some() => Ok(()),
+        (403, Some("AccessDenied")) => Ok(()),
         (500.., Some(_)) => Err(NoEntry::Slow(raw.line())),
         (301 | 307, _) if region().is_some() => Err(NoEntry::Region(region())),
         (_, _) => Err(NoEntry::Foreign(raw.line())),
