@@ -1,7 +1,7 @@
 //! Python's uploads: `POST /legacy/`, and `/built/{env}/legacy/`, as twine, uv, poetry, flit and hatch send them.
 //!
 //! The fields of a form come in any order, also behind the file; none is required but those that every client sends, and
-//! every digest that is sent is checked: digests stand on one side of the file, so that none is computed in vain. What is refused is said three times over, for clients show their users the
+//! every digest that is sent is checked, wherever it stands. What is refused is said three times over, for clients show their users the
 //! status line, or the body, or a problem document, and hardly one of them shows more than one.
 
 use axum::Router;
@@ -132,13 +132,6 @@ impl Fields {
         Ok(())
     }
 
-    /// Which digests are to be computed while the file passes: those that were sent, or all where none was. They may
-    /// follow then.
-    fn beside(&self) -> Beside {
-        let none = self.sha256.is_none() && self.blake2.is_none() && self.md5.is_none();
-        Beside { blake2: none || self.blake2.is_some(), md5: none || self.md5.is_some() }
-    }
-
     fn build(&self) -> Result<Option<BuildKey>, String> {
         let parsed = self.build.as_deref().map(str::parse).transpose();
         parsed.map_err(|error: BuildKeyError| format!("the field build_key is wrong: {error}"))
@@ -183,7 +176,8 @@ async fn offer(mut form: Form) -> Result<Option<Offer>, Failure> {
     match up_to_content(&mut form, &mut fields).await {
         Ok(Some((filename, part))) => {
             let sha256 = fields.sha256.as_deref().and_then(record::unhex);
-            let beside = fields.beside();
+            // Any of them may yet come behind the file.
+            let beside = Beside { blake2: true, md5: true };
             let (tell, claims) = oneshot::channel();
             let arriving = Arriving { form, part: Some(part), fields, tell: Some(tell) };
             let body = stream::unfold(arriving, Arriving::step).boxed();

@@ -213,9 +213,9 @@ async fn a_file_that_is_not_what_it_says_is_refused_and_leaves_nothing() {
     }
 }
 
-/// A digest that comes behind the file was not computed where others came before it.
+/// Before the file, behind it, or some here and some there.
 #[tokio::test]
-async fn digests_stand_on_one_side_of_the_file() {
+async fn digests_are_checked_wherever_they_stand() {
     use md5::{Digest as _, Md5};
     let gateway = TestGateway::start();
     let file = Distribution::pure("sides", "1");
@@ -227,7 +227,8 @@ async fn digests_stand_on_one_side_of_the_file() {
     };
     let none = || file.form().without("sha256_digest");
     for (form, why) in [
-        (behind(file.form(), "md5_digest", &md5), "behind the file"),
+        (behind(file.form(), "md5_digest", &"0".repeat(32)), "the md5_digest that was sent"),
+        (behind(file.form(), "blake2_256_digest", &"0".repeat(64)), "the blake2_256_digest that was sent"),
         (behind(none(), "md5_digest", &"0".repeat(32)), "the md5_digest that was sent"),
         (behind(none(), "blake2_256_digest", &"0".repeat(64)), "the blake2_256_digest that was sent"),
         (behind(none(), "sha256_digest", &"0".repeat(64)), "the sha256_digest that was sent"),
@@ -238,6 +239,7 @@ async fn digests_stand_on_one_side_of_the_file() {
     gateway.holds(&[]).await;
     let all = behind(behind(none(), "md5_digest", &md5), "sha256_digest", &file.sha256());
     gateway.client().check(all.post("/legacy/"), 200).await;
+    gateway.client().check(behind(file.form(), "md5_digest", &md5).post("/legacy/"), 200).await;
 }
 
 /// What a header declares of the whole body holds for a form too, whether or not its length is known before.
