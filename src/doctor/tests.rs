@@ -30,6 +30,18 @@ fn every_probe_has_one_row_and_every_row_its_own_name() {
     assert_eq!(all, Probe::Ready as usize + 1);
 }
 
+#[test]
+fn the_page_has_a_row_for_each() {
+    let page = include_str!("../../docs/doctor.md");
+    for (_, entry) in table::TABLE {
+        assert!(
+            page.contains(&format!("| `{}` |", entry.name)),
+            "docs/doctor.md has no row for {}",
+            entry.name
+        );
+    }
+}
+
 /// What fails says what it means and how it is mended; facts say so themselves.
 #[test]
 fn what_is_wrong_has_a_mend() {

@@ -32,6 +32,30 @@ async fn real_servers_are_well_but_for_their_habits() {
     }
 }
 
+/// The rules that a bucket has are held against the gateway's flags, which are the examination's, too.
+#[tokio::test]
+async fn rules_are_held_against_the_flags() {
+    for server in servers().into_iter().filter(|server| server.name == "minio") {
+        let bucket = Bucket::new(&server).await;
+        let store = format!("s3://{}/pre", bucket.name);
+        let applied = Command::new(env!("CARGO_BIN_EXE_larder"))
+            .args(["lifecycle", "apply", "--store", &store, "--s3-endpoint", &server.endpoint])
+            .env_clear()
+            .envs([("AWS_ACCESS_KEY_ID", &server.key), ("AWS_SECRET_ACCESS_KEY", &server.secret)])
+            .output()
+            .unwrap();
+        assert!(applied.status.success(), "{}", String::from_utf8_lossy(&applied.stderr));
+        let told = bucket.examined(&server.endpoint, &[], &[]).await;
+        assert_eq!(told.that("warn"), ["change-rules", "change-policy"], "{}", told.report);
+        let told = bucket.examined(&server.endpoint, &["--expire-please", "7d"], &[]).await;
+        assert_eq!((told.code, told.that("warn").contains(&"rules-agree")), (0, true), "{}", told.report);
+        let said = told.checks().filter(|check| check["check"] == "rules-agree" && check["state"] == "warn");
+        let said: Vec<String> = said.map(|check| check["title"].as_str().unwrap().to_owned()).collect();
+        assert_eq!(said, ["lifecycle rules: rule-days, larder-please:pre"], "{}", told.report);
+        bucket.remove().await;
+    }
+}
+
 /// Roles that do not write are examined without a write that could succeed.
 #[tokio::test]
 async fn roles_that_do_not_write_are_not_made_to() {
