@@ -46,9 +46,14 @@ fn judge(role: Role, place: &Place, observation: &Observation) -> Check {
             Some(action),
         ) => permitted(&entry, seen, action, role, place),
         (Seen::Well(text), None) => Judged::new(State::Ok, text).check(&entry),
-        (Seen::Unknown(text), None) => unknown(&entry, text),
+        (Seen::Unknown(text), None)
+            if !matches!(probe, Probe::CreateOnly | Probe::ReplaceSame | Probe::CreateLarge) =>
+        {
+            unknown(&entry, text)
+        }
         // What could not be asked for want of a permission is no fault by itself, unless the store is of no use without.
-        (Seen::Wrong(text) | Seen::Failed(text) | Seen::Refused(text), None) => {
+        // Nor are conditions a matter of choice: the gateway writes with them.
+        (Seen::Wrong(text) | Seen::Failed(text) | Seen::Refused(text) | Seen::Unknown(text), None) => {
             let state = match (probe, seen) {
                 // Hidden versions remain, and their rule takes them.
                 (Probe::Left, Seen::Failed(_)) => State::Warn,

@@ -120,7 +120,10 @@ impl Refresh {
         let Some(told) = &self.0 else { return };
         let now = SystemTime::now();
         if told.common.ages.young(Place::Artifacts, now).is_some_and(|young| before < young) {
-            told.offer(Unit::Entry(entry.clone()), now);
+            let unit = Unit::Entry(entry.clone());
+            // Whenever it was refreshed: what came since has made its manifest younger than the rest.
+            told.common.tried.remove(&told.common.names.hash_one(&unit));
+            told.offer(unit, now);
         }
     }
 }

@@ -107,14 +107,27 @@ pub fn check_refresh(expiry: &Expiry, refresh: Option<Fraction>) -> Option<Findi
 }
 
 /// What is to be said where a server knows no rules.
-pub(super) fn unsupported(place: &Place, why: &str) -> Finding {
+pub(super) fn unsupported(place: &Place, expiry: &Expiry, why: &str) -> Finding {
+    let places = [
+        ("artifact", expiry.artifacts),
+        ("please", expiry.please),
+        ("wheels/shared", expiry.wheels),
+        ("wheels/built", expiry.built),
+    ];
+    let sweeps: Vec<String> = places
+        .into_iter()
+        .filter_map(|(prefix, time)| {
+            let time = humantime::format_duration(time?).to_string().replace(' ', "");
+            Some(format!("larder sweep --store {place} --prefix {prefix} --max-age {time} --every 6h"))
+        })
+        .collect();
     Finding {
         id: "server-rules",
-        weight: Weight::Problem,
+        weight: if sweeps.is_empty() { Weight::Note } else { Weight::Problem },
         rule: None,
         what: format!("the server of this bucket carries no rules at all ({why})"),
         means: "nothing expires: the store grows until somebody sweeps it".to_owned(),
-        mend: format!("larder sweep --store {place} --max-age 30d --every 6h"),
+        mend: sweeps.join("; "),
     }
 }
 

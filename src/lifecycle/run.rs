@@ -98,7 +98,7 @@ pub async fn apply(store: &Store, expiry: &Expiry, dry_run: bool, out: &mut impl
     }
     match change.carry_out(out).await {
         // A server that we do not know, and that takes no rule for uploads, refuses all of them.
-        Err(Error::Refused(why)) if change.has_uploads() => {
+        Err(Error::Refused(why)) if change.has_uploads() && !change.shows_uploads() => {
             change.leave_uploads_out(out)?;
             let retried = change.carry_out(out).await;
             retried.map_err(|error| if let Error::Refused(_) = error { Error::Refused(why) } else { error })
@@ -123,7 +123,7 @@ pub async fn examine(
     let current = match Current::of(store).await {
         Err(Error::Unsupported(why)) => {
             let place = store.place().ok_or(Error::Directory)?;
-            return Ok(vec![unsupported(&place, &why)]);
+            return Ok(vec![unsupported(&place, expiry, &why)]);
         }
         current => current?,
     };
@@ -163,6 +163,13 @@ struct Change<'s> {
 impl Change<'_> {
     fn has_uploads(&self) -> bool {
         self.wanted.iter().any(|rule| is_uploads(&rule.id, &self.current.place.root))
+    }
+
+    /// Whether the bucket has such rules: then it is not for them that it refuses.
+    fn shows_uploads(&self) -> bool {
+        let root = &self.current.place.root;
+        let mut ids = self.wanted.iter().map(|rule| &rule.id).filter(|id| is_uploads(id, root));
+        self.current.text().is_some_and(|text| ids.any(|id| text.contains(id.as_str())))
     }
 
     fn leave_uploads_out(&mut self, out: &mut impl Write) -> io::Result<()> {

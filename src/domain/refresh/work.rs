@@ -136,11 +136,13 @@ impl Worker {
             Unit::Please(hash) => self.touch(&layout::please(hash), young).await,
             Unit::Build(index, key) => self.touch(&wheels::build(index, *key), young).await,
             Unit::Entry(entry) => self.entry(entry, young).await,
-            // Readers go by the file's own age.
+            // Readers go by the file's own age. A mark that is gone before its file takes nothing back: it is as young as the
+            // youngest of them, whatever its age, also where a day ends in between.
             Unit::Distribution(index, filename) => {
-                let parts = [Part::Record, Part::Yank, Part::Metadata, Part::Content];
+                let parts = [Part::Record, Part::Yank, Part::Metadata, Part::Content, Part::Yank];
                 let mut came = Touched::Gone;
                 for part in parts {
+                    let young = if part == Part::Yank { SystemTime::now() } else { young };
                     came = both(came, self.touch(&wheels::file(index, filename, part), young).await?);
                 }
                 Ok(came)

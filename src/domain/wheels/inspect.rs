@@ -57,9 +57,6 @@ pub enum Unsound {
     /// A tag that the wheel does not claim.
     #[error("the file name has the tag {0}, and WHEEL in the file does not")]
     Tag(String),
-    /// A wheel that claims no tag at all.
-    #[error("WHEEL in the file has no Tag")]
-    NoTag,
     /// More tags than any wheel has.
     #[error(
         "the file name stands for more than {MOST_TAGS} tags, or WHEEL in the file has more than 64 KiB of them"
@@ -327,8 +324,9 @@ fn claims(filename: &DistributionFilename, wheel: &str) -> Result<(), Unsound> {
     if length > MOST_CLAIMED || named.count() > MOST_TAGS {
         return Err(Unsound::Tags);
     }
+    // Some that are published, and that installers take, have none, or none that can be read: nothing disagrees.
     if claimed.is_empty() {
-        return Err(Unsound::NoTag);
+        return Ok(());
     }
     match named.each().find(|tag| !claimed.iter().any(|tags| tags.hold(*tag))) {
         Some(tag) => Err(Unsound::Tag(tag.join("-"))),
@@ -358,8 +356,8 @@ mod tests {
                 "Tag: cp39-none-any\nTag: cp38-abi3-any\n",
                 Err(Unsound::Tag("cp39-abi3-any".to_owned())),
             ),
-            ("a-1-py3-none-any.whl", "Wheel-Version: 1.0\n", Err(Unsound::NoTag)),
-            ("a-1-py3-none-any.whl", "Tag: any\n", Err(Unsound::NoTag)),
+            ("a-1-py3-none-any.whl", "Wheel-Version: 1.0\n", Ok(())),
+            ("a-1-py3-none-any.whl", "Tag: any\n", Ok(())),
         ] {
             assert_eq!(held(name, wheel), expected, "{name}");
         }

@@ -115,7 +115,20 @@ impl Erases {
         let yank = parts.yank.ok_or(Error::Long)?;
         let how = Put { settled: crate::domain::layout::settled(&yank), ..Put::default() };
         self.store.put(&yank, Payload::from(bytes::Bytes::from(reason.0.clone())), how).await?;
+        if self.folder.is_none() {
+            self.rejuvenate(index, filename).await;
+        }
         Ok(true)
+    }
+
+    /// A file is to be as young as its mark: were it gone first, by a rule of the bucket, the next of its name would be born
+    /// with the mark.
+    async fn rejuvenate(&self, index: &IndexName, filename: &DistributionFilename) {
+        for part in [Part::Record, Part::Metadata, Part::Content] {
+            if let Err(error) = self.store.touch(&layout::file(index, filename, part)).await {
+                tracing::debug!(key = %error.key, cause = %error.chain(), "a file is older than its mark");
+            }
+        }
     }
 
     /// Takes the mark away. Whether the file is there.

@@ -120,9 +120,11 @@ impl S3 {
 }
 
 fn replacing(new: Option<&Lifecycle>) -> Call {
+    // Sent once: there is no condition for it, and a failure may mean that somebody else is at it right now.
     let Some(new) = new else {
         let mut call = Call::new(Op::Lifecycle, "delete_lifecycle", Method::DELETE);
         call.query = "lifecycle=".to_owned();
+        call.once = true;
         return call;
     };
     let mut gather = Gather::default();
@@ -136,6 +138,7 @@ fn replacing(new: Option<&Lifecycle>) -> Call {
         call = call.header(MINIMUM, minimum);
     }
     call.query = "lifecycle=".to_owned();
+    call.once = true;
     call.hash = Hash::Sha256(body.sha256());
     call.body = body;
     call

@@ -49,6 +49,8 @@ pub(super) struct Call {
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
     pub(super) body: Chunks,
     pub(super) hash: Hash,
+    /// Not to be sent again, whatever comes of it.
+    pub(super) once: bool,
 }
 
 impl Call {
@@ -61,6 +63,7 @@ impl Call {
             headers: Vec::new(),
             body: Chunks::empty(),
             hash: Hash::Empty,
+            once: false,
         }
     }
 
@@ -313,7 +316,7 @@ impl Wire {
             };
             count.outcome = trouble.outcome();
             drop(count);
-            if tried >= self.tries || !trouble.passing() {
+            if call.once || tried >= self.tries || !trouble.passing() {
                 return Err(Error::new(trouble.kind(), call.op, name, trouble));
             }
             tracing::debug!(verb = call.verb, key = name, tried, cause = %trouble, "trying again");

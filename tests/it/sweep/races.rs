@@ -246,21 +246,26 @@ fn files(dir: &Path) -> usize {
 async fn over_a_directory_a_killed_sweep_harms_nothing() {
     let at = directory();
     let entries = fill(&at.store, Some(at.root())).await;
-    for n in 0..2000 {
-        lay(&at.store, &super::please(n), 10, None).await;
-    }
     let mut chance = fastrand::Rng::with_seed(20_261_122);
     let store = at.root().to_str().unwrap();
     let (mut died, mut worked) = (0, 0);
     for round in 0..8 {
-        let before = files(at.root());
-        let mut child = command(&["--store", store]).spawn().unwrap();
-        // Half of them once they have begun to remove.
-        while round % 2 == 1 && files(at.root()) == before && child.try_wait().unwrap().is_none() {
-            tokio::task::yield_now().await;
+        // What the one before has removed is there again.
+        for n in 0..2000 {
+            lay(&at.store, &super::please(n), 10, None).await;
         }
-        // How far it comes until then is the machine's affair.
-        tokio::time::sleep(Duration::from_millis(chance.u64(1..60))).await;
+        let before = files(at.root());
+        let first = at.root().join(super::please(0));
+        let mut child = command(&["--store", store]).spawn().unwrap();
+        if round % 2 == 1 {
+            // Half of them once they have begun to remove.
+            while first.exists() && child.try_wait().unwrap().is_none() {
+                tokio::task::yield_now().await;
+            }
+        } else {
+            // How far it comes until then is the machine's affair.
+            tokio::time::sleep(Duration::from_millis(chance.u64(1..60))).await;
+        }
         let killed = kill(child);
         died += u32::from(killed);
         worked += u32::from(killed && files(at.root()) < before);

@@ -58,6 +58,9 @@ pub(super) fn room(ground: &Ground) -> Seen {
         Ok(stat) => stat,
         Err(errno) => return failed(&errno.into()),
     };
+    if stat.f_blocks == 0 {
+        return Seen::Skipped("the file system does not tell its size".to_owned());
+    }
     let percent = |free: u64, all: u64| (u128::from(free) * 100).checked_div(u128::from(all));
     let percent = |free, all| percent(free, all).and_then(|part| u64::try_from(part).ok());
     Seen::Fact(Fact::Room {

@@ -54,7 +54,9 @@ impl Ledger {
         if first && (400..500).contains(&raw.status) {
             page.keys.remove(key);
         }
-        if let Some(version) = raw.header("x-amz-version-id").filter(|version| *version != "null")
+        // Where versions are suspended a mark of what was deleted has the version `null`, and stays otherwise.
+        let marks = raw.header("x-amz-delete-marker") == Some("true");
+        if let Some(version) = raw.header("x-amz-version-id").filter(|version| *version != "null" || marks)
             && raw.status < 300
             && !call.query.contains("versionId=")
         {
