@@ -129,7 +129,8 @@ async fn page(State(app): State<App>, Reader(reads): Reader, request: Request) -
         Form::Json => pages::project_json(&project, &page, UP),
         Form::Html | Form::VersionedHtml => pages::project_html(&project, &page, UP),
     };
-    let text = Bytes::from(text);
+    // To size: a text that grew has room for as much again, which would be kept with it.
+    let text = Bytes::from(text.into_boxed_str().into_boxed_bytes());
     if page.whole && shelf.is_exact() {
         app.pages.keep(&tag, &text);
     }

@@ -9,7 +9,7 @@ use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 
 /// Bytes of all pages together.
-const ROOM: u64 = 12 << 20;
+const ROOM: u64 = 8 << 20;
 /// A larger page is not kept.
 const LARGEST: usize = 2 << 20;
 /// Pages that the table is laid out for.

@@ -14,7 +14,7 @@ use super::hot::Identity;
 use crate::store::Listed;
 
 /// Bytes of all listings together, about.
-const ROOM: u64 = 8 << 20;
+const ROOM: u64 = 4 << 20;
 /// A listing of more lines is not kept.
 pub(super) const LONGEST: usize = 10_000;
 /// What a line takes beside its key, about.
